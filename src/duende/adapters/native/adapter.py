@@ -1,0 +1,500 @@
+"""The native adapter: instances are children of the keeper, watched and signalled through pidfds.
+
+Each instance has a record here with a pidfd of our own, so that a signal can only ever reach that very process. The keeper
+reports exits and holds the zombie until `release`. When the leader has ended, what it left behind is killed (unless
+`kill_mode = "process"`) and only then the exit is reported. If the keeper dies, its records become *orphans*: their
+pidfds tell when they end, and the kernel (PIDFD_GET_INFO, Linux 6.15) or wait(2), where they fell to us, tells how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from duende.adapters.base import (
+    AdapterEvent,
+    AdapterTrouble,
+    Capabilities,
+    EventSink,
+    InstanceContinued,
+    InstanceExited,
+    InstanceKey,
+    InstanceNote,
+    InstancePaused,
+    InstanceReady,
+    InstanceReport,
+    PlatformAdapter,
+    Probe,
+    Spawned,
+    Survey,
+)
+from duende.adapters.native import render
+from duende.adapters.native.client import KeeperClient, KeeperInstance
+from duende.adapters.native.control import ControlLine
+from duende.adapters.native.orphans import exit_of_stranger
+from duende.adapters.native.tree import Tree, marker_of
+from duende.adapters.native.users import look_up
+from duende.config.daemon import DaemonConfig, KillMode, ReadyConfig
+from duende.errors import InvalidState, NotFound, NotSupported, PlatformError, PlatformIoError, SignalFailed
+from duende.model.exits import ExitInfo
+from duende.model.handle import DaemonHandle
+from duende.model.health import HealthStatus
+from duende.model.ids import DaemonId
+from duende.model.platform import Platform
+from duende.system import notify, procfs
+from duende.system.cgroup import Cgroup, CgroupBase
+from duende.system.process import Identity, boot_id, open_identified, pidfd_open, send_signal
+
+__all__ = ["NativeAdapter", "OutputSink"]
+
+# How long the rest of a tree may take to die after SIGKILL before its exit is reported with survivors. Processes in
+# uninterruptible sleep (state D) may take for ever; the daemon must not.
+_TREE_DEATH_S = 5.0
+_TREE_LOOK_S = 0.01  # between looks where the kernel has no event for an empty tree (cgroup v1, no cgroup)
+
+OutputSink = Callable[[InstanceKey, DaemonConfig | None, int, int], None]
+"""Gets (key, config, stdout, stderr): the read ends of an instance's pipes, non-blocking, to own and close."""
+
+
+@dataclass(slots=True)
+class _Record:
+    key: InstanceKey
+    handle: DaemonHandle
+    tree: Tree
+    pidfd: int
+    config: DaemonConfig | None  # None for one that an earlier manager started
+    control: ControlLine | None = None
+    orphan: bool = False
+    exit: ExitInfo | None = None
+    ending: asyncio.Task[None] | None = None
+    last_words: dict[str, Any] = field(default_factory=dict)
+
+
+class NativeAdapter(PlatformAdapter):
+    """Processes of this machine.
+
+    `directory` holds the keeper's socket and must be private to this user; without one a temporary directory is made and
+    the keeper ends with `close`, if nothing runs. `on_output` takes the pipes; without it output goes nowhere.
+    """
+
+    platform = Platform.NATIVE
+    capabilities = Capabilities(pause=True, signals=True, logs=True, health=True, limits=True)
+
+    def __init__(
+        self, directory: Path | None = None, *, stack: str = "library", on_output: OutputSink | None = None,
+        base_environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._temporary = tempfile.TemporaryDirectory(prefix="duende-") if directory is None else None
+        self.directory = directory or Path(self._temporary.name if self._temporary else "")
+        self.stack = stack
+        self.on_output = on_output
+        self.base_environment = dict(os.environ if base_environment is None else base_environment)
+        self.cgroups: CgroupBase | None = None
+        self.no_cgroups_because = ""
+        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost)
+        self._records: dict[InstanceKey, _Record] = {}
+        self._by_pid: dict[int, _Record] = {}  # a number is held as a zombie until `release`, so it is unique here
+        self._sink: EventSink = lambda event: None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._zygote: asyncio.Task[int] | None = None
+        self._closing = False
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The keeper's process id."""
+        return self._client.pid
+
+    async def probe(self) -> Probe:
+        """Native instances need Linux with pidfds (5.3)."""
+        if not hasattr(os, "pidfd_open"):
+            return Probe(False, "this Python or kernel has no pidfd_open (Linux 5.3); duende's keeper needs it")
+        return Probe(True)
+
+    async def open(self, sink: EventSink) -> list[Survey]:
+        """Connect to the keeper or start one; what it holds is ours again."""
+        probe = await self.probe()
+        if not probe.available:
+            raise NotSupported(self.platform, f"running daemons ({probe.reason})")
+        self._sink = sink
+        self.cgroups, self.no_cgroups_because = CgroupBase.detect()
+        return [self._take_over(found) for found in await self._connect()]
+
+    async def close(self) -> None:
+        """Leave. Instances go on, except that a temporary keeper with no instance ends."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client.connected and not self._records:
+            await self._client.quit()
+        self._stop_listening()
+        self._client.close()
+        for record in self._records.values():
+            self._close_record(record)
+        self._records.clear()
+        if self._temporary is not None and not self._client.socket_path.exists():
+            self._temporary.cleanup()
+
+    async def end_keeper(self) -> bool:
+        """Ask the keeper to end; it refuses while it holds instances."""
+        return await self._client.quit() if self._client.connected else True
+
+    async def spawn(self, config: DaemonConfig, id: DaemonId, instance: int = 1) -> Spawned:
+        """Make an instance; see the contract."""
+        if not self._client.connected:
+            raise PlatformIoError("the keeper is not there; it is being started again")
+        key = InstanceKey(config.name, instance)
+        account = look_up(config.user, config.group)
+        env = render.environment(config, id, instance, self.base_environment, account, self._client.notify_path)
+        if config.daemon is not None:
+            await self._warm_up()
+        cgroup, gaps = self._make_cgroup(config, instance)
+        spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
+        awaits_ready = config.daemon is not None or config.ready != ReadyConfig()
+        note = {
+            "id": str(id), "kill_mode": config.kill_mode.value, "marker": env[render.MARKER],
+            "cgroup": cgroup.to_json() if cgroup else None, "memory_limit": config.resources.memory_bytes, "gaps": gaps,
+            "awaits_ready": awaits_ready,
+        }  # fmt: skip
+        try:
+            answer = await self._client.spawn(str(key), spec, note)
+        except EOFError as error:
+            raise PlatformIoError(f"the keeper went away during the start of {key}") from error
+        if isinstance(answer, dict):
+            if cgroup is not None:
+                cgroup.remove()
+            raise render.spawn_error(answer, config)
+        record = self._record(answer, config)
+        return Spawned(record.handle, awaits_ready, tuple(gaps))
+
+    async def signal(self, handle: DaemonHandle, signal: int, *, tree: bool = False) -> None:
+        """Through the pidfd; with `tree` to every process of the instance."""
+        record = self._find(handle)
+        try:
+            if tree:
+                record.tree.signal(signal)
+            else:
+                send_signal(record.pidfd, signal)
+        except NotFound:
+            raise
+        except PlatformError as error:
+            raise SignalFailed(str(error)) from error
+
+    async def status(self, handle: DaemonHandle) -> InstanceReport:
+        """Ask the kernel now."""
+        record = self._by_pid.get(handle.pid or 0)
+        if record is None or record.handle != handle:
+            return InstanceReport(running=False)
+        stat = procfs.stat(record.tree.leader)
+        running = record.exit is None and stat is not None and stat.state not in "ZX"
+        return InstanceReport(running, paused=running and stat is not None and stat.state in "Tt", exit=record.exit)
+
+    async def kill(self, handle: DaemonHandle, *, leader_only: bool = False) -> None:
+        """SIGKILL. With a cgroup that is one write (cgroup.kill) for the whole tree."""
+        record = self._find(handle)
+        with contextlib.suppress(NotFound):  # it has ended meanwhile; the exit is on its way
+            if leader_only:
+                send_signal(record.pidfd, 9)
+            else:
+                record.tree.kill()
+                send_signal(record.pidfd, 9)  # also where it had moved itself out of its cgroup
+
+    async def pause(self, handle: DaemonHandle) -> None:
+        """SIGSTOP to the whole tree."""
+        await self.signal(handle, 19, tree=True)
+
+    async def resume(self, handle: DaemonHandle) -> None:
+        """SIGCONT to the whole tree."""
+        await self.signal(handle, 18, tree=True)
+
+    async def release(self, key: InstanceKey) -> None:
+        """Let the keeper reap it, and forget it."""
+        record = self._records.pop(key, None)
+        if record is None:
+            return
+        self._by_pid.pop(record.tree.leader, None)
+        self._client.release(str(key))
+        self._close_record(record)
+        if record.tree.cgroup is not None:
+            try:
+                record.tree.cgroup.remove()
+            except PlatformError as error:
+                if record.handle.data.get("kill_mode") != KillMode.PROCESS.value:
+                    self._sink(AdapterTrouble(str(error)))
+
+    async def check_health(self, handle: DaemonHandle, timeout_s: float) -> HealthStatus:
+        """Ask the class's `health_check`."""
+        answer = await self._line(handle).ask("health", timeout_s)
+        return HealthStatus.from_json({"latency_ms": 0.0, "reason": "", **answer})
+
+    async def metrics(self, handle: DaemonHandle, timeout_s: float) -> dict[str, Any]:
+        """Ask the class's `metrics`."""
+        return dict((await self._line(handle).ask("metrics", timeout_s)).get("metrics") or {})
+
+    def tree_of(self, handle: DaemonHandle) -> Tree:
+        """The processes of an instance, for `duende ps`."""
+        return self._find(handle).tree
+
+    async def adopt(self, key: InstanceKey, handle: DaemonHandle) -> bool:
+        """Take an instance that no keeper knows, if that very process still lives: (pid, start time, boot id) decide."""
+        data = handle.data
+        pidfd = open_identified(Identity(data["pid"], data["start_ticks"], data["boot_id"]))
+        if pidfd is None:
+            return False
+        cgroup = Cgroup.from_json(data["cgroup"]) if data.get("cgroup") else None
+        record = _Record(key, handle, Tree(data["pid"], data["marker"], cgroup), pidfd, None, orphan=True)
+        self._records[key] = self._by_pid[record.tree.leader] = record
+        asyncio.get_running_loop().add_reader(pidfd, self._orphan_ended, record)
+        if self.on_output is not None:
+            try:
+                streams = [os.open(f"/proc/{data['pid']}/fd/{n}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for n in (1, 2)]
+            except OSError as error:
+                self._sink(AdapterTrouble(f"the output of {key} can't be had again: {error.strerror}"))
+            else:
+                self.on_output(key, None, *streams)
+        return True
+
+    # --- the keeper
+
+    async def _connect(self) -> list[KeeperInstance]:
+        found = await self._client.open()
+        assert self._client.notify is not None
+        asyncio.get_running_loop().add_reader(self._client.notify.fileno(), self._on_notify)
+        return found
+
+    def _take_over(self, found: KeeperInstance) -> Survey:
+        record = self._record(found, None)
+        if found.exit is not None:
+            self._ended(record, found.exit["code"], found.exit["status"])
+        elif (stat := procfs.stat(found.pid)) is not None and stat.state == "T":
+            self._sink(InstancePaused(record.key))
+        return Survey(record.key, record.handle, found.note)
+
+    def _record(self, found: KeeperInstance, config: DaemonConfig | None) -> _Record:
+        note = found.note
+        key = InstanceKey.parse(found.key)
+        present = self._records.get(key)
+        if present is not None:  # a spawn that was asked for twice
+            found.close()
+            return present
+        handle = DaemonHandle.native(
+            DaemonId.parse(note["id"]), found.pid, start_ticks=found.start_ticks, boot_id=boot_id(),
+            kill_mode=note["kill_mode"], marker=note["marker"], cgroup=note["cgroup"], memory_limit=note["memory_limit"],
+        )  # fmt: skip
+        cgroup = Cgroup.from_json(note["cgroup"]) if note["cgroup"] else None
+        record = _Record(key, handle, Tree(found.pid, note["marker"], cgroup), pidfd_open(found.pid), config)
+        self._records[key] = self._by_pid[record.tree.leader] = record
+        if found.control is not None:
+            record.control = ControlLine(found.control, lambda message: self._on_control(record, message))
+        if self.on_output is not None:
+            self.on_output(key, config, found.stdout, found.stderr)
+        else:
+            os.close(found.stdout)
+            os.close(found.stderr)
+        return record
+
+    def _on_keeper_event(self, message: dict[str, Any]) -> None:
+        if message["ev"] == "zygote-lost":
+            self._zygote = None
+            return
+        record = self._records.get(InstanceKey.parse(message["id"]))
+        if record is None:
+            return
+        match message["ev"]:
+            case "exit":
+                self._ended(record, message["code"], message["status"])
+            case "stopped":
+                self._sink(InstancePaused(record.key))
+            case "continued":
+                self._sink(InstanceContinued(record.key))
+
+    def _on_keeper_lost(self, why: str) -> None:
+        if self._closing:
+            return
+        self._stop_listening()
+        self._zygote = None
+        self._sink(AdapterTrouble(f"{why}; instances go on, a new keeper is started"))
+        loop = asyncio.get_running_loop()
+        for record in self._records.values():
+            if record.exit is None and not record.orphan:
+                record.orphan = True
+                loop.add_reader(record.pidfd, self._orphan_ended, record)
+        self._own(self._replace_keeper())
+
+    async def _replace_keeper(self) -> None:
+        try:
+            known = await self._connect()
+        except PlatformError as error:
+            self._sink(AdapterTrouble(f"no new keeper: {error}"))
+            return
+        for found in known:  # it was only the connection that broke
+            record = self._records.get(InstanceKey.parse(found.key))
+            found.close()
+            if record is not None and record.orphan and record.exit is None:
+                asyncio.get_running_loop().remove_reader(record.pidfd)
+                record.orphan = False
+                if found.exit is not None:
+                    self._ended(record, found.exit["code"], found.exit["status"])
+        self._sink(AdapterTrouble("a new keeper is there", cleared=True))
+
+    def _stop_listening(self) -> None:
+        if self._client.notify is not None and self._client.notify.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._client.notify.fileno())
+
+    async def _warm_up(self) -> None:
+        """One zygote for all; whoever asks first starts it, and a failed attempt is not remembered."""
+        if self._zygote is None:
+            argv = render.zygote_argv()
+            self._zygote = asyncio.ensure_future(self._client.start_zygote(argv, self.base_environment))
+        try:
+            await asyncio.shield(self._zygote)
+        except (PlatformError, EOFError) as error:
+            self._zygote = None
+            raise PlatformIoError(f"no warm process for Python classes: {error}") from error
+
+    # --- what instances say and how they end
+
+    def _on_control(self, record: _Record, message: dict[str, Any]) -> None:
+        match message.get("ev"):
+            case "ready":
+                self._sink(InstanceReady(record.key))
+            case "failed":
+                record.last_words = message
+                self._sink(InstanceNote(record.key, "failed", str(message.get("error", "")), message))
+            case other:
+                self._sink(InstanceNote(record.key, str(other), "", message))
+
+    def _on_notify(self) -> None:
+        assert self._client.notify is not None
+        while (notification := notify.receive(self._client.notify)) is not None:
+            for fd in notification.fds:
+                os.close(fd)
+            record = self._sender(notification.pid)
+            if record is None:
+                continue  # nobody we know: credentials come from the kernel, so a forged message ends here
+            if "1" in notification.message.get("READY", []):
+                self._sink(InstanceReady(record.key))
+            for text in notification.message.get("STATUS", []):
+                self._sink(InstanceNote(record.key, "status", text))
+
+    def _sender(self, pid: int) -> _Record | None:
+        leader = self._by_pid.get(pid)
+        if leader is not None:
+            return leader
+        marker = marker_of(pid)
+        return next((record for record in self._records.values() if record.tree.marker == marker), None)
+
+    def _orphan_ended(self, record: _Record) -> None:
+        asyncio.get_running_loop().remove_reader(record.pidfd)
+        exit_info = exit_of_stranger(record.pidfd, record.tree.leader, at_s=time.time())
+        self._finish(record, exit_info)
+
+    def _ended(self, record: _Record, code: int, status: int) -> None:
+        kills = 0
+        if record.tree.cgroup is not None and status == 9:
+            with contextlib.suppress(PlatformError):  # the cgroup is gone: then nothing counts kills, and it stays signal 9
+                kills = record.tree.cgroup.oom_kills() or 0
+        limit = record.handle.data.get("memory_limit")
+        self._finish(record, render.exit_info(code, status, at_s=time.time(), oom_kills=kills, memory_limit=limit))
+
+    def _finish(self, record: _Record, exit_info: ExitInfo) -> None:
+        if record.exit is not None:
+            return
+        if record.control is not None:
+            record.control.drain()
+            record.control.close()
+        if record.last_words:
+            stage, error = record.last_words.get("stage"), record.last_words.get("error")
+            exit_info = ExitInfo(exit_info.reason, f"{stage} failed: {error}", exit_info.code, exit_info.signal, at_s=exit_info.at_s)
+        record.exit = exit_info
+        if record.handle.data.get("kill_mode") == KillMode.PROCESS.value or not self._left_behind(record):
+            self._sink(InstanceExited(record.key, exit_info))
+            return
+        record.ending = self._own(self._end_tree(record, exit_info))
+
+    def _left_behind(self, record: _Record) -> bool:
+        if record.tree.cgroup is not None:
+            return not record.tree.cgroup.is_empty()
+        return bool(record.tree.pids())
+
+    async def _end_tree(self, record: _Record, exit_info: ExitInfo) -> None:
+        """Kill what the leader left behind, wait until it is gone, then report the exit."""
+        watch = record.tree.cgroup.watch_empty() if record.tree.cgroup is not None else None
+        deadline_s = time.monotonic() + _TREE_DEATH_S
+        try:
+            while time.monotonic() < deadline_s:
+                killed = record.tree.kill()
+                if not self._left_behind(record):
+                    self._sink(InstanceExited(record.key, exit_info))
+                    return
+                if watch is None or not killed:
+                    await asyncio.sleep(_TREE_LOOK_S)
+                elif watch.populated():
+                    await _readable(watch.fileno(), deadline_s - time.monotonic())
+        finally:
+            if watch is not None:
+                watch.close()
+        self._sink(InstanceExited(record.key, exit_info, record.tree.survivors()))
+
+    # --- small parts
+
+    def _make_cgroup(self, config: DaemonConfig, instance: int) -> tuple[Cgroup | None, list[str]]:
+        """The instance's cgroup with its limits set, and what is not enforced and why."""
+        if self.cgroups is None:
+            wanted = [name for name in ("memory_bytes", "cpu_quota_percent", "pids_max") if getattr(config.resources, name)]
+            return None, [f"{name}: {self.no_cgroups_because}" for name in wanted]
+        try:
+            cgroup = self.cgroups.create(self.stack, config.name, instance, config.resources)
+        except InvalidState:  # left by a spawn that failed, or by a state that was deleted: nothing of ours may live in it
+            for left in self.cgroups.list_existing(self.stack):
+                if left.name == config.name and left.instance == instance:
+                    left.kill()
+                    left.remove()
+            cgroup = self.cgroups.create(self.stack, config.name, instance, config.resources)
+        return cgroup, cgroup.apply_limits(config.resources)
+
+    def _find(self, handle: DaemonHandle) -> _Record:
+        record = self._by_pid.get(handle.pid or 0)
+        if record is None or record.handle != handle or record.exit is not None:
+            raise NotFound(f"{handle} has ended")
+        return record
+
+    def _line(self, handle: DaemonHandle) -> ControlLine:
+        record = self._find(handle)
+        if record.control is None:
+            raise NotSupported(self.platform, "asking a daemon that is not a Python class")
+        return record.control
+
+    def _close_record(self, record: _Record) -> None:
+        if record.orphan and record.exit is None:
+            asyncio.get_running_loop().remove_reader(record.pidfd)
+        if record.control is not None:
+            record.control.close()
+        os.close(record.pidfd)
+
+    def _own(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _readable(fd: int, timeout_s: float) -> None:
+    """Wait until `fd` is readable, at most `timeout_s`."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return  # the caller looks at the clock itself
+    finally:
+        loop.remove_reader(fd)

@@ -1,0 +1,247 @@
+"""The manager's side of the keeper: start it or find it, ask it, hear from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from duende.errors import PlatformIoError
+from duende.keeper import __file__ as _keeper_file
+from duende.keeper.wire import PROTOCOL_VERSION, Channel, WireError
+from duende.system import notify
+
+__all__ = ["KeeperClient", "KeeperInstance"]
+
+_HELLO_TIMEOUT_S = 10.0  # a new interpreter takes 20-100 ms; a machine that swaps, seconds
+_LISTEN_BACKLOG = 8  # one manager connects at a time
+
+
+class KeeperInstance:
+    """What the keeper says of one instance, with the descriptors it gave us (ours to close)."""
+
+    def __init__(self, message: dict[str, Any], fds: list[int]) -> None:
+        self.key: str = message["id"]
+        self.pid: int = message["pid"]
+        self.start_ticks: int = message["start_ticks"]
+        self.note: dict[str, Any] = message["note"] or {}
+        self.executed: bool = message["executed"]
+        self.exit: dict[str, Any] | None = message["exit"]
+        self.stdout, self.stderr = fds[0], fds[1]
+        self.control: int | None = fds[2] if message["control"] else None
+
+    def close(self) -> None:
+        """Close the descriptors, of an instance that nobody wants to know about."""
+        for fd in (self.stdout, self.stderr, self.control):
+            if fd is not None:
+                os.close(fd)
+
+
+class KeeperClient:
+    """One connection. `on_event` gets every event of the keeper; `on_lost` is called once when the connection breaks."""
+
+    def __init__(self, directory: Path, on_event: Callable[[dict[str, Any]], None], on_lost: Callable[[str], None]) -> None:
+        self.socket_path = directory / "keeper.sock"
+        self.notify_path = directory / "notify.sock"
+        self.log_path = directory / "keeper.log"
+        self.pid: int | None = None
+        self.notify: socket.socket | None = None
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replies: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._listed: list[KeeperInstance] = []
+        self._list_complete: asyncio.Future[None] | None = None
+        self._expected = 0
+        self._n = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a keeper to ask."""
+        return self._channel is not None
+
+    async def open(self) -> list[KeeperInstance]:
+        """Connect to the keeper that is there, or start one; return the instances it holds."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(str(self.socket_path))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+                sock.close()
+                raise PlatformIoError(f"cannot reach the keeper at {self.socket_path}: {error.strerror}") from error
+            self._start_keeper()
+            sock.connect(str(self.socket_path))
+        self._channel = Channel(sock)
+        self._listed = []
+        self._list_complete = loop.create_future()
+        loop.add_reader(sock.fileno(), self._readable)
+        try:
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                hello, fds = await self._ask({"op": "hello", "v": PROTOCOL_VERSION})
+                self.pid, self._expected = hello["pid"], hello["count"]
+                self._take_notify_socket(fds)
+                if len(self._listed) < self._expected:
+                    await self._list_complete
+        except (TimeoutError, EOFError) as error:
+            self.close()
+            raise PlatformIoError(f"the keeper at {self.socket_path} does not answer: {error or 'time-out'}") from error
+        if hello["v"] != PROTOCOL_VERSION:
+            self.close()
+            raise PlatformIoError(f"the keeper speaks protocol {hello['v']}, this duende {PROTOCOL_VERSION}")
+        return self._listed
+
+    def close(self) -> None:
+        """Leave; the keeper goes on."""
+        self._disconnect()
+        if self.notify is not None:
+            self.notify.close()
+            self.notify = None
+        if self._process is not None:
+            self._process.returncode = self._process.poll() or 0  # it may outlive us: no ResourceWarning for that
+            self._process = None
+
+    async def spawn(self, key: str, spec: dict[str, Any], note: dict[str, Any]) -> KeeperInstance | dict[str, Any]:
+        """Ask for an instance; the answer is it, or the keeper's error {stage, errno, path}."""
+        reply, fds = await self._ask({"op": "spawn", "id": key, "spec": spec, "note": note})
+        return reply["error"] if "error" in reply else KeeperInstance(reply, fds)
+
+    async def start_zygote(self, argv: list[str], env: dict[str, str]) -> int:
+        """Start the warm process for Python classes, or find it; its process id."""
+        reply, _ = await self._ask({"op": "zygote", "argv": argv, "env": env})
+        if "error" in reply:
+            raise PlatformIoError(f"cannot start the zygote: {os.strerror(reply['error']['errno'])}")
+        return int(reply["pid"])
+
+    def release(self, key: str) -> None:
+        """The exit has been taken."""
+        self._tell({"op": "release", "id": key})
+
+    async def quit(self) -> bool:
+        """Ask the keeper to end; it does so only if it holds no instance."""
+        try:
+            reply, _ = await self._ask({"op": "quit"})
+        except EOFError:
+            return True
+        if reply["ok"] and self._process is not None:
+            process, self._process = self._process, None
+            await asyncio.to_thread(process.wait)
+        if reply["ok"]:
+            for path in (self.socket_path, self.notify_path):
+                path.unlink(missing_ok=True)
+        return bool(reply["ok"])
+
+    # --- inside
+
+    def _start_keeper(self) -> None:
+        for path in (self.socket_path, self.notify_path):
+            path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        notify_socket = notify.make_socket(str(self.notify_path))
+        log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        try:
+            listener.bind(str(self.socket_path))
+            os.chmod(self.socket_path, 0o600)
+            listener.listen(_LISTEN_BACKLOG)
+            # -I -S: no environment, no site-packages: nothing of the outside can change what the keeper runs.
+            program = Path(_keeper_file).with_name("__main__.py")
+            argv = [sys.executable, "-I", "-S", str(program), str(listener.fileno()), str(notify_socket.fileno())]
+            self._process = subprocess.Popen(
+                argv, pass_fds=(listener.fileno(), notify_socket.fileno()), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True, cwd="/",
+            )  # fmt: skip
+        finally:
+            listener.close()
+            notify_socket.close()
+            os.close(log)
+
+    def _take_notify_socket(self, fds: list[int]) -> None:
+        if self.notify is not None:
+            self.notify.close()
+        self.notify = socket.socket(fileno=fds[0])
+        self.notify.setblocking(False)
+
+    async def _ask(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """Send a request and await its reply. EOFError when the keeper goes away first."""
+        self._n += 1
+        n = self._n
+        reply: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
+        self._replies[n] = reply
+        self._tell({**message, "n": n})
+        try:
+            return await reply
+        finally:
+            self._replies.pop(n, None)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if self._channel is None:
+            self._fail_replies("not connected to the keeper")
+            return
+        try:
+            self._channel.send(message)
+        except OSError as error:
+            self._lost(f"the keeper is gone: {error.strerror}")
+            return
+        if self._channel.wants_write:
+            asyncio.get_running_loop().add_writer(self._channel.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        assert self._channel is not None
+        try:
+            self._channel.flush()
+        except OSError as error:
+            self._lost(f"the keeper is gone: {error.strerror}")
+            return
+        if not self._channel.wants_write:
+            asyncio.get_running_loop().remove_writer(self._channel.fileno())
+
+    def _readable(self) -> None:
+        assert self._channel is not None
+        try:
+            frames = self._channel.receive()
+        except (EOFError, OSError, WireError) as error:
+            self._lost(f"the connection to the keeper broke: {error}")
+            return
+        for message, fds in frames:
+            self._take(message, fds)
+
+    def _take(self, message: dict[str, Any], fds: list[int]) -> None:
+        reply = self._replies.get(message.get("n", 0))
+        if reply is not None and not reply.done():
+            reply.set_result((message, fds))
+        elif message.get("ev") == "instance":
+            self._listed.append(KeeperInstance(message, fds))
+            if len(self._listed) == self._expected and self._list_complete and not self._list_complete.done():
+                self._list_complete.set_result(None)
+        else:
+            for fd in fds:  # the reply to a request that was cancelled; the next hello lists its instance
+                os.close(fd)
+            if "ev" in message:
+                self._on_event(message)
+
+    def _lost(self, why: str) -> None:
+        self._disconnect()
+        self._on_lost(why)
+
+    def _disconnect(self) -> None:
+        if self._channel is not None:
+            loop = asyncio.get_running_loop()
+            with contextlib.suppress(ValueError):  # already closed: nothing is registered then
+                loop.remove_reader(self._channel.fileno())
+                loop.remove_writer(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        self._fail_replies("the keeper is gone")
+
+    def _fail_replies(self, why: str) -> None:
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(EOFError(why))

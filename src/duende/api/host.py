@@ -1,0 +1,243 @@
+"""A manager with its API, as a process: what `duende up` and `duende run` become.
+
+In the foreground it shows what the daemons write, and Ctrl-C stops everything in order; a second one kills. In the background
+it is a process of its own session whose start is over when the API answers. Either way it can be killed at any moment: the
+daemons go on, and the next `up` takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from duende.api.server import ApiServer
+from duende.config.daemon import StackConfig
+from duende.config.load import load_stack, load_text
+from duende.config.paths import make_private, sanitized_name, stack_paths
+from duende.config.replicas import expand_replicas, replica_names
+from duende.core.fleet import start_layers
+from duende.errors import ConfigurationError, DuendeError, Problem
+from duende.model.status import DaemonStatus
+from duende.runtime.logs.record import LogRecord
+from duende.runtime.manager import DaemonManager
+from duende.runtime.reaper import Reaper
+
+__all__ = ["Show", "run_command", "run_foreground", "start_background"]
+
+Show = Callable[[LogRecord], None]
+_READY = b"ready\n"
+_SHUT_DOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_foreground(
+    path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str], show: Show, say: Callable[[str], None]
+) -> int:
+    """Be the manager of a stack until it is told to end. `show` gets each line that a daemon writes, `say` what happens."""
+    loaded = _load(path, stack, overrides, names)
+    return asyncio.run(_host(loaded, show=show, say=say, ready_fd=None, until_done=False))
+
+
+def run_command(
+    command: Sequence[str] | None, target: str | None, *, name: str | None, restart: str | None, env: Mapping[str, str],
+    settings: Mapping[str, str], show: Show, say: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Supervise one command or class until it has ended for good; its own exit code is ours (128 + signal)."""
+    folder = os.getcwd()
+    chosen = name or sanitized_name(os.path.basename(command[0]) if command else str(target).rpartition(":")[2])
+    lines = [f"[stack]\nname = {json.dumps(f'run-{chosen}-{os.getpid()}'[:63])}\n[daemon.{json.dumps(chosen)}]"]
+    if command:  # a JSON string without surrogates is a TOML string
+        lines.append(f"command = {json.dumps([word.replace('$', '$$') for word in command])}")
+    else:
+        lines.append(f"daemon = {json.dumps(target)}")
+    if restart:
+        lines.append(f"restart = {json.dumps(restart)}")
+    if env:
+        pairs = ", ".join(f"{json.dumps(key)} = {json.dumps(value.replace('$', '$$'))}" for key, value in env.items())
+        lines.append(f"env = {{ {pairs} }}")
+    overrides = {f"daemon.{json.dumps(chosen)}.{key}": value for key, value in settings.items()}
+    loaded = load_text("\n".join(lines) + "\n", label="duende run", directory=folder, overrides=overrides)
+    return asyncio.run(_host(expand_replicas(loaded), show=show, say=say, ready_fd=None, until_done=True))
+
+
+def start_background(path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str]) -> int:
+    """Start a manager in a session of its own and return its pid when its API answers. DuendeError says why it did not."""
+    _load(path, stack, overrides, names)  # here as well: its errors belong on this terminal
+    paths = stack_paths(stack)
+    make_private(paths.state_dir)
+    read_end, write_end = os.pipe()
+    task = {"path": path, "stack": stack, "overrides": dict(overrides), "names": list(names), "ready_fd": write_end}
+    root = str(Path(__file__).parents[2])
+    code = f"import sys; sys.path.insert(0, {root!r}); from duende.api.host import background_main; background_main()"
+    log = os.open(f"{paths.state_dir}/manager.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(task)], pass_fds=(write_end,), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    finally:
+        os.close(log)
+        os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        said = pipe.read()
+    if said != _READY:
+        process.wait()
+        raise DuendeError(said.decode(errors="replace").strip() or f"the manager ended at once; see {paths.state_dir}/manager.log")
+    process.returncode = 0  # it outlives us on purpose: no ResourceWarning for that
+    return process.pid
+
+
+def background_main() -> None:
+    """The background process: `argv[1]` is what `start_background` left."""
+    task = json.loads(sys.argv[1])
+    fd = int(task["ready_fd"])
+    os.set_inheritable(fd, False)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        loaded = _load(task["path"], task["stack"], task["overrides"], task["names"])
+        code = asyncio.run(_host(loaded, show=None, say=_to_log, ready_fd=fd, until_done=False))
+    except DuendeError as error:
+        with contextlib.suppress(OSError):  # the API was up already, so the descriptor is closed and nobody listens
+            os.write(fd, str(error).encode())
+        print(f"duende: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code)
+
+
+def _to_log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _load(path: str, stack: str, overrides: Mapping[str, Any], names: Sequence[str]) -> StackConfig:
+    loaded = load_stack(path, overrides=overrides)
+    if loaded.name != stack:
+        loaded = replace(loaded, name=stack)
+    expanded = expand_replicas(loaded)
+    return _only(expanded, loaded, names) if names else expanded
+
+
+def _only(stack: StackConfig, declared: StackConfig, names: Sequence[str]) -> StackConfig:
+    """Start these and what they come after; the others are there, but are not started."""
+    chosen: set[str] = set()
+    for name in names:
+        if name in declared.daemons:
+            chosen.update(replica_names(name, declared.daemons[name].replicas))
+        elif name in stack.daemons:
+            chosen.add(name)
+        else:
+            known = ", ".join(declared.daemons)
+            raise ConfigurationError([Problem(f"no daemon {name!r}", file=str(stack.path or ""), hint=f"there are {known}")])
+    after = {name: config.after for name, config in stack.daemons.items()}
+    for layer in reversed(start_layers(after)):
+        for name in layer:
+            if name in chosen:
+                chosen.update(after.get(name, ()))
+    daemons = {name: config if name in chosen else replace(config, autostart=False) for name, config in stack.daemons.items()}
+    return replace(stack, daemons=daemons)
+
+
+async def _host(stack: StackConfig, *, show: Show | None, say: Callable[[str], None], ready_fd: int | None, until_done: bool) -> int:
+    manager = DaemonManager(stack)
+    reaper = Reaper(lambda: manager.own_children())
+    await manager.open()
+    server = ApiServer(manager)
+    code = 0
+    try:
+        reaper.install()
+        await server.listen(manager.paths.socket)
+        if ready_fd is not None:
+            os.write(ready_fd, _READY)
+            os.close(ready_fd)
+        with _signals(manager, say):
+            watching = [] if show is None else [asyncio.ensure_future(_show_lines(manager, show)), asyncio.ensure_future(_tell(manager, say))]
+            if until_done:
+                code = await _until_done(manager)
+            else:
+                await manager.finished.wait()
+            if show is not None:
+                await _show_rest(watching)
+    finally:
+        await server.close()
+        reaper.remove()
+        await manager.close()
+    return code
+
+
+@contextlib.contextmanager
+def _signals(manager: DaemonManager, say: Callable[[str], None]) -> Any:
+    """The first SIGINT or SIGTERM stops in order, the next kills what is left."""
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[Any]] = []
+
+    def asked() -> None:
+        if not tasks:
+            say("stopping; once more kills")
+            tasks.append(asyncio.ensure_future(manager.shutdown()))
+        else:
+            tasks.append(asyncio.ensure_future(manager.kill(wait=False)))
+
+    for number in _SHUT_DOWN_SIGNALS:
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        for number in _SHUT_DOWN_SIGNALS:
+            loop.remove_signal_handler(number)
+        for task in tasks:
+            task.cancel()
+
+
+async def _show_lines(manager: DaemonManager, show: Show) -> None:
+    async for record in manager.log_store.follow(list(manager.slots), lines=0):
+        show(record)
+
+
+async def _tell(manager: DaemonManager, say: Callable[[str], None]) -> None:
+    """What happens to the daemons, one line each, as it happens."""
+    async for event in manager.events.follow(manager.first_seq):
+        if event["kind"] == "status":
+            text = f": {event['message']}" if event["message"] else ""
+            say(f"{event['daemon']} {event['status']}{text}")
+        elif event["kind"] not in ("manager",):
+            say(f"{event['daemon']} {event['kind']}: {event['message']}".strip())
+
+
+async def _show_rest(watching: list[asyncio.Future[None]]) -> None:
+    """The last words are on their way through the pump: give them a moment, then stop showing."""
+    await asyncio.wait(watching, timeout=_LAST_WORDS_S)
+    for task in watching:
+        task.cancel()
+    for task in watching:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+_LAST_WORDS_S = 0.1
+
+
+async def _until_done(manager: DaemonManager) -> int:
+    """Wait until the one daemon has ended for good, or the manager is told to end."""
+    slot = next(iter(manager.slots.values()))
+    finished = asyncio.ensure_future(manager.finished.wait())
+    while not finished.done():
+        if slot.state.status in (DaemonStatus.STOPPED, DaemonStatus.FAILED):
+            break
+        changed = asyncio.ensure_future(slot.changed.wait())
+        await asyncio.wait((finished, changed), return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
+    finished.cancel()
+    await manager.shutdown()
+    ended = slot.state.exit
+    if ended is None:
+        return 1
+    if ended.signal is not None:
+        return 128 + ended.signal
+    return ended.code if ended.code is not None else 1

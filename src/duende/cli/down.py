@@ -1,0 +1,83 @@
+"""`duende down`: stop the daemons and end the manager."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from duende.api.client import ManagerSilent
+from duende.cli import exits
+from duende.cli.operation import add_waiting
+from duende.cli.options import ask, parse, verb_parser
+from duende.cli.output import write, write_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from duende.api.client import Client
+
+__all__ = ["main", "parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this verb."""
+    made = verb_parser(
+        "down",
+        "Stop all daemons, in the reverse of the order they were started in, and end the manager.",
+        """
+        down                  and wait until the manager is gone
+        down --leave-daemons  end the manager only; the next `duende up` takes the daemons over
+        """,
+    )
+    made.add_argument("--leave-daemons", action="store_true", help="let the daemons live on")
+    add_waiting(made)
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    options = parse(parser(), argv)
+    body = {"stop_daemons": not options.leave_daemons}
+
+    def whole(client: Client) -> int:
+        if not options.wait:
+            client.send_only("/v1/shutdown", body)
+            return exits.OK
+        deadline_s = None if options.timeout is None else time.monotonic() + options.timeout
+        try:
+            client.post("/v1/shutdown", body, timeout_s=options.timeout)
+        except ManagerSilent:
+            # Its end may cut the answer off, so what counts is whether it is gone. One that only is slow is told below.
+            if deadline_s is None and not _is_gone(client.manager_pid, 1.0):
+                raise
+        left_s = None if deadline_s is None else max(deadline_s - time.monotonic(), 0.0)
+        return exits.OK if _is_gone(client.manager_pid, left_s) else exits.TIMED_OUT
+
+    code: int = ask(options, whole)
+    if options.json:
+        write_json({"ok": code == exits.OK, "waited": options.wait})
+    elif code == exits.TIMED_OUT:
+        write(f"the manager still stops its daemons after {options.timeout:g} s; it goes on with that")
+    else:
+        write("the manager has ended" if options.wait else "the manager was told to end")
+    return code
+
+
+def _is_gone(pid: int, within_s: float | None) -> bool:
+    """Wait for the end of the manager; at once true where the kernel can't tell us (no pidfd)."""
+    if not pid or not hasattr(os, "pidfd_open"):
+        return True
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return True  # a kernel before 5.3, or a sandbox: its answer must do
+    try:
+        import select
+
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(None if within_s is None else within_s * 1000.0))
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,101 @@
+"""`duende up`: start the stack, here in the foreground or in the background; a manager that runs is asked to do it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from duende.api.client import NoManager
+from duende.cli.failure import UsageError
+from duende.cli.foreground import Foreground
+from duende.cli.operation import add_waiting, post, tell_results
+from duende.cli.options import Stack, parse, verb_parser
+from duende.cli.output import write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["main", "parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this verb."""
+    made = verb_parser(
+        "up",
+        "Start the stack. In the foreground its daemons' output is shown and Ctrl-C stops them; with -d it goes on in "
+        "the background. Where a manager runs already, it is asked to start what is missing.",
+        """
+        up                                 in the foreground
+        up -d                              in the background; done when all are ready
+        up -d web --timeout 1m             only web and what it needs
+        up --set daemon.web.log.keep=10    with a setting changed for this time
+        """,
+    )
+    made.add_argument("names", nargs="*", metavar="NAME", help="names or globs; default: all that start with the stack")
+    made.add_argument("-d", "--detach", action="store_true", help="in the background")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="a setting")
+    add_waiting(made)
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    options = parse(parser(), argv)
+    stack = Stack.of(options)
+    if _has_manager(stack):
+        if options.assignments:
+            raise UsageError("up: a manager runs already, so --set has no effect; `duende down` first")
+        if not options.json:
+            write(f"a manager of stack {stack.name} runs already; asking it to start what is missing")
+        return _ask_to_start(options)
+    config = _config_path(stack)
+    overrides: dict[str, Any] = {}
+    if options.assignments:
+        from duende.config.layers import parse_overrides
+
+        overrides = dict(parse_overrides(options.assignments))
+    from duende.api import host  # here: only this verb and `run` become a manager
+
+    if not options.detach:
+        view = Foreground(no_color=options.no_color)
+        return host.run_foreground(
+            config, stack.name, overrides=overrides, names=options.names, show=view.show, say=view.say
+        )
+    host.start_background(config, stack.name, overrides=overrides, names=options.names)
+    return _ask_to_start(options, is_fresh=True)
+
+
+def _ask_to_start(options: argparse.Namespace, *, is_fresh: bool = False) -> int:
+    """Start and tell how it went. A fresh manager began by itself, so there this only waits, but we changed it all."""
+    body: dict[str, Any] = {"wait": options.wait, "timeout_s": options.timeout}
+    if options.names:
+        body["names"] = options.names
+    answer = post(options, "/v1/start", body)
+    if is_fresh:
+        for result in answer["results"]:
+            result["changed"] = True
+    return tell_results(options, answer)
+
+
+def _has_manager(stack: Stack) -> bool:
+    try:
+        stack.client.get("/v1/version")
+    except NoManager as error:
+        if error.is_forbidden:
+            raise
+        return False
+    return True
+
+
+def _config_path(stack: Stack) -> str:
+    """The file to start from; a stack that was only named must be the one found from here."""
+    if stack.config is not None:
+        return stack.config
+    from duende.config.paths import find_config, stack_name_of
+
+    found = find_config()
+    if stack_name_of(found) != stack.name:
+        here = os.path.relpath(found)
+        raise UsageError(f"up: {here} is of stack {stack_name_of(found)}, not {stack.name}; name the file with -c FILE")
+    return found

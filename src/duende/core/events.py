@@ -1,0 +1,143 @@
+"""What has happened to one daemon (past tense), as frozen values. Everything the core ever learns comes through these.
+
+`instance` is the number of the incarnation the event speaks of; events of an older incarnation are ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from duende.core.policy import LifecyclePolicy
+from duende.model.exits import ExitInfo
+
+__all__ = [
+    "BecameReady",
+    "BecameUnhealthy",
+    "Continued",
+    "DependenciesMet",
+    "Event",
+    "Exited",
+    "KillRequested",
+    "Paused",
+    "PolicyChanged",
+    "RestartRequested",
+    "SpawnFailed",
+    "Spawned",
+    "StartRequested",
+    "StopRequested",
+    "TimerFired",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequested:
+    """Somebody wants it to run. With `blocked`, not before `DependenciesMet`."""
+
+    blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DependenciesMet:
+    """What it waited for is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants it to stop and stay stopped; `for_now`, only until the next `up`: what is wanted stays wanted."""
+
+    for_now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """Somebody wants a new incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillRequested:
+    """Somebody wants the whole tree gone at once, and stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The platform has the instance: for a command, execve(2) succeeded."""
+
+    instance: int
+    awaits_ready: bool  # False: ready as soon as it was executed
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The platform could not make the instance; nothing of it is left."""
+
+    instance: int
+    exit: ExitInfo
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """It reported readiness, or its readiness check passed."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The leader ended and, unless its kill mode says otherwise, nothing of its tree is left."""
+
+    instance: int
+    exit: ExitInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """It was stopped by SIGSTOP, whoever sent it."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """It goes on after SIGCONT."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class BecameUnhealthy:
+    """Its health check failed often enough, and its configuration says that means a restart."""
+
+    instance: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The timer armed with `token` is due."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """Other rules hold from now on; running timers keep their deadlines."""
+
+    policy: LifecyclePolicy
+
+
+Event = (
+    StartRequested
+    | DependenciesMet
+    | StopRequested
+    | RestartRequested
+    | KillRequested
+    | Spawned
+    | SpawnFailed
+    | BecameReady
+    | Exited
+    | Paused
+    | Continued
+    | BecameUnhealthy
+    | TimerFired
+    | PolicyChanged
+)

@@ -1,0 +1,484 @@
+"""The keeper's loop: fork, watch, hold, tell. Run by path, never imported.
+
+`python -I -S .../keeper/__main__.py SOCKET_FD NOTIFY_FD` with a listening Unix socket, and the datagram socket of
+sd_notify that must outlive managers. The rules:
+
+- The keeper is the parent of every instance, holds the read end of its pipes and its exit status. An exited instance
+  stays a zombie, its process id not free for reuse, until the manager has said `release`.
+- It is a child subreaper (prctl(2)): what an instance leaves behind falls to the keeper and is reaped at once.
+- It decides nothing. One manager at a time; a newer connection replaces the older. Without one it goes on holding.
+- Everything is imported before the first fork: an upgrade may replace the files under a running keeper.
+- A daemon's output is a pipe whose write end was opened for reading too, so that the daemon never gets SIGPIPE, not even when
+  keeper and manager die at once (opening /proc/self/fd/N of a pipe with O_RDWR: pipe(7), fifo(7), Linux).
+
+Requests: hello, spawn, release, zygote, list, quit. Events: exit, stopped, continued, zygote-lost. `n` pairs a reply with its request.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import child  # type: ignore[import-not-found]
+import wire  # type: ignore[import-not-found]
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PR_SET_NAME = 15
+_STATUS_MAX_BYTES = 16384  # a PATH_MAX path, JSON-escaped, fits
+
+
+class Instance:
+    """One child: what was asked, what is held for it, how it ended."""
+
+    def __init__(self, key: str, note: Any, fds: list[int]) -> None:
+        self.key = key
+        self.note = note  # the manager's own words about it, kept for a manager that has lost its memory
+        self.fds = fds  # [stdout, stderr] read ends, then the control socket if there is one
+        self.has_control = len(fds) > 2
+        self.pid = 0
+        self.start_ticks = 0
+        self.pidfd = -1
+        self.status_fd = -1
+        self.status_data = b""
+        self.request: tuple[int, Any] | None = None  # (n, channel) while the spawn is not yet answered
+        self.executed = False
+        self.exit: dict[str, Any] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "id": self.key, "pid": self.pid, "start_ticks": self.start_ticks, "note": self.note,
+            "control": self.has_control, "executed": self.executed, "exit": self.exit,
+        }  # fmt: skip
+
+
+class Keeper:
+    """All state of the process. Handlers are registered by descriptor."""
+
+    def __init__(self, listener: socket.socket, notify: socket.socket) -> None:
+        self.listener = listener
+        self.notify = notify
+        self.poll = select.epoll()
+        self.handlers: dict[int, Any] = {}
+        self.instances: dict[str, Instance] = {}
+        self.by_pid: dict[int, Instance] = {}
+        self.manager: Any = None
+        self.zygote: Any = None
+        self.zygote_pid = 0
+        self.zygote_waiting: dict[int, Instance] = {}
+        self.zygote_n = 0
+        self.quitting = False
+        # Daemons get the limit we were started with; we ourselves need up to four descriptors for each of them.
+        self.nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile[1], self.nofile[1]))
+
+    def run(self) -> None:
+        wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        self.watch(wake_r, lambda _: self.on_wake(wake_r))
+        self.listener.setblocking(False)
+        self.watch(self.listener.fileno(), self.on_connect)
+        while not self.quitting:
+            for fd, event in self.poll.poll():
+                handler = self.handlers.get(fd)
+                if handler is not None:  # one before it in this batch may have closed it
+                    handler(event)
+
+    def watch(self, fd: int, handler: Any) -> None:
+        self.poll.register(fd, select.EPOLLIN)
+        self.handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        if self.handlers.pop(fd, None) is not None:
+            self.poll.unregister(fd)
+
+    # --- the manager's connection
+
+    def on_connect(self, _: int) -> None:
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return  # it went away again, or no descriptor is free: it will be told by its own time-out
+        uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        if uid not in (0, os.geteuid()):
+            sock.close()
+            return
+        if self.manager is not None:
+            self.drop(self.manager)
+        self.manager = wire.Channel(sock)
+        channel = self.manager
+        self.watch(sock.fileno(), lambda event: self.on_channel(channel, event, self.on_request))
+
+    def on_channel(self, channel: Any, event: int, handle: Any) -> None:
+        try:
+            if event & select.EPOLLOUT:
+                channel.flush()
+            if event & ~select.EPOLLOUT:
+                for message, fds in channel.receive():
+                    for fd in fds:
+                        os.close(fd)  # nobody sends us any
+                    handle(channel, message)
+            self.poll.modify(channel.fileno(), select.EPOLLIN | (select.EPOLLOUT if channel.wants_write else 0))
+        except (EOFError, OSError, wire.WireError):
+            self.drop(channel)
+
+    def drop(self, channel: Any) -> None:
+        if channel.fileno() >= 0:
+            self.unwatch(channel.fileno())
+        channel.close()
+        if channel is self.manager:
+            self.manager = None
+        if channel is self.zygote:
+            self.zygote = None
+            self.tell(None, {"ev": "zygote-lost"})  # what it was forking speaks for itself on its status pipe
+
+    def tell(self, channel: Any, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """Send to `channel` (the present manager if None); `fds` are duplicated, ours stay ours."""
+        channel = channel or self.manager
+        if channel is None or channel.fileno() < 0:
+            return
+        copies: list[int] = []
+        try:
+            copies.extend(os.dup(fd) for fd in fds)
+            channel.send(message, copies)
+            if channel.wants_write:
+                self.poll.modify(channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        except (OSError, wire.WireError):
+            # The connection is of no use any more; the manager learns everything again by its next hello.
+            self.drop(channel)
+
+    def on_request(self, channel: Any, message: dict[str, Any]) -> None:
+        match message.get("op"):
+            case "hello":
+                self.hello(channel, message)
+            case "spawn":
+                self.spawn(channel, message)
+            case "release":
+                self.release(message)
+            case "zygote":
+                self.start_zygote(message)
+            case "quit":
+                self.quitting = not self.instances
+                self.tell(channel, {"n": message.get("n"), "ok": self.quitting, "instances": len(self.instances)})
+            case other:
+                self.tell(channel, {"n": message.get("n"), "error": {"stage": f"op {other}", "errno": errno.ENOSYS, "path": ""}})
+
+    def hello(self, channel: Any, message: dict[str, Any]) -> None:
+        """Tell everything: this is how a new manager learns what runs, and gets the pipes."""
+        known = [instance for instance in self.instances.values() if instance.pid]
+        reply = {"n": message.get("n"), "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "count": len(known)}
+        self.tell(channel, reply, (self.notify.fileno(),))
+        for instance in known:
+            self.tell(channel, {"ev": "instance", **instance.describe()}, tuple(instance.fds))
+
+    # --- instances
+
+    def spawn(self, channel: Any, message: dict[str, Any]) -> None:
+        key, spec, n = message["id"], message["spec"], message.get("n")
+        present = self.instances.get(key)
+        if present is not None:
+            if present.request is not None or not present.pid:
+                present.request = (n, channel)  # a new manager asks again for a spawn still under way
+            else:
+                self.tell(channel, {"n": n, "ok": True, **present.describe()}, tuple(present.fds))
+            return
+        opened: list[int] = []
+        try:
+            out_r, out_w = _output_pipe(opened)
+            err_r, err_w = _output_pipe(opened)
+            status_r, status_w = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(status_r, False)
+            opened += (status_r, status_w)
+            ours, theirs = [out_r, err_r], [out_w, err_w, status_w]
+            if spec.get("control"):
+                near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                near.setblocking(False)
+                opened += (near.detach(), far.detach())
+                ours.append(opened[-2])
+                theirs.append(opened[-1])
+        except OSError as error:
+            for fd in opened:
+                os.close(fd)
+            self.tell(channel, {"n": n, "error": {"stage": "pipe", "errno": error.errno, "path": ""}})
+            return
+        instance = Instance(key, message.get("note"), ours)
+        instance.request = (n, channel)
+        instance.status_fd = status_r
+        self.instances[key] = instance
+        self.watch(status_r, lambda _: self.on_status(instance))
+        spec.setdefault("rlimits", {}).setdefault("NOFILE", self.nofile)
+        if spec.get("zygote") and self.zygote is not None:
+            self.spawn_by_zygote(instance, spec, theirs)
+            return
+        self.fork(instance, spec, theirs)
+        for fd in theirs:
+            os.close(fd)
+
+    def fork(self, instance: Instance, spec: dict[str, Any], theirs: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.spawn_failed(instance, {"stage": "fork", "errno": error.errno, "path": ""})
+            return
+        if pid == 0:
+            _become(spec, theirs)
+        self.adopt(instance, pid)
+
+    def spawn_by_zygote(self, instance: Instance, spec: dict[str, Any], theirs: list[int]) -> None:
+        self.zygote_n += 1
+        self.zygote_waiting[self.zygote_n] = instance
+        try:
+            self.zygote.send({"op": "fork", "n": self.zygote_n, "spec": spec}, theirs)
+            if self.zygote.wants_write:
+                self.poll.modify(self.zygote.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        except (OSError, wire.WireError):
+            self.drop(self.zygote)
+
+    def on_zygote(self, _: Any, message: dict[str, Any]) -> None:
+        """The zygote only ever says that it could not fork; a child that came to be says so on its status pipe."""
+        if "error" in message:
+            instance = self.zygote_waiting.pop(message.get("n", 0), None)
+            if instance is not None:
+                self.spawn_failed(instance, message["error"])
+
+    def adopt(self, instance: Instance, pid: int) -> None:
+        """`pid` is our child and not yet reaped, so the number is certainly it."""
+        instance.pid = pid
+        instance.start_ticks = _start_ticks(pid)
+        self.by_pid[pid] = instance
+        try:
+            instance.pidfd = os.pidfd_open(pid)
+        except OSError as error:  # no free descriptor: without one we can't watch, so we can't have it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self.by_pid.pop(pid)
+            self.spawn_failed(instance, {"stage": "pidfd", "errno": error.errno, "path": ""})
+            return
+        self.watch(instance.pidfd, lambda _: self.on_exit(instance))
+
+    def on_status(self, instance: Instance) -> None:
+        """The status pipe closes when the child has executed its program; before that it may say why it could not.
+
+        Lines of JSON: {"pid": N} first from a child of the zygote (whose word we need not wait for, so that it may die
+        at any moment), then {"stage", "errno", "path"} if it failed.
+        """
+        try:
+            data = os.read(instance.status_fd, _STATUS_MAX_BYTES)
+        except BlockingIOError:
+            return
+        instance.status_data += data
+        if data and len(instance.status_data) < _STATUS_MAX_BYTES:
+            return
+        self.unwatch(instance.status_fd)
+        os.close(instance.status_fd)
+        instance.status_fd = -1
+        error: dict[str, Any] | None = None
+        try:
+            for line in instance.status_data.splitlines():
+                word = json.loads(line)
+                if "pid" in word:
+                    self.adopt(instance, word["pid"])
+                else:
+                    error = word
+        except ValueError:
+            error = {"stage": "setup", "errno": errno.EPROTO, "path": ""}
+        if not instance.pid and error is None:
+            error = {"stage": "zygote", "errno": errno.EAGAIN, "path": ""}  # it died before it forked
+        self.settle(instance, error)
+        self.zygote_waiting = {n: other for n, other in self.zygote_waiting.items() if other is not instance}
+        self.reap_strangers()
+
+    def settle(self, instance: Instance, error: dict[str, Any] | None) -> None:
+        """Answer the spawn, now that it is known how it went."""
+        if instance.key not in self.instances:
+            return
+        if error is not None:
+            self.spawn_failed(instance, error)  # its zombie becomes a stranger and is reaped as such
+            return
+        instance.executed = True
+        if instance.request is not None:
+            n, channel = instance.request
+            instance.request = None
+            self.tell(channel, {"n": n, "ok": True, **instance.describe()}, tuple(instance.fds))
+        if instance.exit is not None:
+            self.tell(None, {"ev": "exit", "id": instance.key, **instance.exit})
+
+    def spawn_failed(self, instance: Instance, error: dict[str, Any]) -> None:
+        request = instance.request
+        self.forget(instance)
+        if request is not None:
+            self.tell(request[1], {"n": request[0], "error": error})
+
+    def on_exit(self, instance: Instance) -> None:
+        """It ended. Look, but leave the zombie: its process id is not free until the manager says `release`."""
+        try:
+            result = os.waitid(os.P_PIDFD, instance.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return  # a child of the zygote whose go-between is just ending: ours in a moment, and epoll asks again
+        if result is None:
+            return
+        self.unwatch(instance.pidfd)
+        instance.exit = {"code": result.si_code, "status": result.si_status}
+        if instance.executed:
+            self.tell(None, {"ev": "exit", "id": instance.key, **instance.exit})
+
+    def release(self, message: dict[str, Any]) -> None:
+        instance = self.instances.get(message["id"])
+        if instance is None or instance.exit is None:
+            return
+        os.waitid(os.P_PIDFD, instance.pidfd, os.WEXITED)
+        self.forget(instance)
+
+    def forget(self, instance: Instance) -> None:
+        self.instances.pop(instance.key, None)
+        self.by_pid.pop(instance.pid, None)
+        for fd in (instance.pidfd, instance.status_fd):
+            if fd >= 0:
+                self.unwatch(fd)
+                os.close(fd)
+        for fd in instance.fds:
+            os.close(fd)
+        instance.fds = []
+        instance.pidfd = instance.status_fd = -1
+
+    # --- signals to the keeper itself
+
+    def on_wake(self, wake_r: int) -> None:
+        numbers = os.read(wake_r, 4096)
+        if signal.SIGTERM in numbers and not self.instances:
+            self.quitting = True  # with instances it stays: they would lose their parent
+        if signal.SIGCHLD in numbers:
+            self.report_stops()
+            self.reap_strangers()
+
+    def report_stops(self) -> None:
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if result is None:
+                return
+            instance = self.by_pid.get(result.si_pid)
+            if instance is not None:
+                name = "continued" if result.si_code == os.CLD_CONTINUED else "stopped"
+                self.tell(None, {"ev": name, "id": instance.key})
+
+    def reap_strangers(self) -> None:
+        """Reap what fell to us as subreaper, and leave the zombies that are instances."""
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if result is None:
+                return
+            if result.si_pid in self.by_pid or self.zygote_waiting:
+                # An instance's zombie stands in front of the others (wait(2) always shows the oldest), or a new one
+                # may not have been announced yet by the zygote: look at each child by itself.
+                self.reap_each_stranger()
+                return
+            self.reaped(os.waitpid(result.si_pid, 0)[0])
+
+    def reap_each_stranger(self) -> None:
+        if self.zygote_waiting:
+            return  # a zombie may be an instance that has not told its pid yet; `on_status` comes back here
+        with open("/proc/thread-self/children", encoding="ascii") as file:
+            pids = [int(pid) for pid in file.read().split()]
+        for pid in pids:
+            if pid not in self.by_pid and os.waitpid(pid, os.WNOHANG)[0]:
+                self.reaped(pid)
+
+    def reaped(self, pid: int) -> None:
+        if pid == self.zygote_pid:
+            self.zygote_pid = 0
+            if self.zygote is not None:
+                self.drop(self.zygote)
+
+    # --- the zygote: a warm process that forks Python-class instances for us
+
+    def start_zygote(self, message: dict[str, Any]) -> None:
+        if self.zygote is not None:
+            self.tell(None, {"n": message.get("n"), "ok": True, "pid": self.zygote_pid})
+            return
+        near, far = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            near.close()
+            far.close()
+            self.tell(None, {"n": message.get("n"), "error": {"stage": "fork", "errno": error.errno, "path": ""}})
+            return
+        if pid == 0:
+            try:
+                os.setsid()
+                resource.setrlimit(resource.RLIMIT_NOFILE, self.nofile)
+                child.signal_defaults()
+                os.set_inheritable(far.fileno(), True)
+                child.execute(message["argv"], {**message["env"], "DUENDE_ZYGOTE_FD": str(far.fileno())})
+            finally:
+                os._exit(127)
+        far.close()
+        self.zygote_pid = pid
+        self.zygote = wire.Channel(near)
+        channel = self.zygote
+        self.watch(near.fileno(), lambda event: self.on_channel(channel, event, self.on_zygote))
+        self.tell(None, {"n": message.get("n"), "ok": True, "pid": pid})
+
+
+def _output_pipe(opened: list[int]) -> tuple[int, int]:
+    """A pipe with a non-blocking read end and a blocking write end that is open for reading too."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    opened += (read_end, write_end)
+    both = os.open(f"/proc/self/fd/{write_end}", os.O_RDWR | os.O_CLOEXEC)
+    os.close(write_end)
+    opened.remove(write_end)
+    opened.append(both)
+    return read_end, both
+
+
+def _become(spec: dict[str, Any], theirs: list[int]) -> None:
+    """In the child. Never returns: it becomes the program, or says on the status pipe why not and ends."""
+    status_w = theirs[2]
+    try:
+        control = theirs[3] if len(theirs) > 3 else None
+        env = child.prepare(spec, stdout=theirs[0], stderr=theirs[1], control=control)
+        child.execute(spec["argv"], env)
+    except child.ChildError as error:
+        os.write(status_w, json.dumps(error.to_json()).encode())
+    except BaseException as error:  # noqa: BLE001  (nothing may escape into the keeper's loop in the child)
+        os.write(status_w, json.dumps({"stage": f"setup: {error!r}", "errno": errno.EINVAL, "path": ""}).encode())
+    finally:
+        os._exit(127)
+
+
+def _start_ticks(pid: int) -> int:
+    """Field 22 of proc_pid_stat(5); the name in parentheses may hold anything, so count from the last one."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def main() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    libc.prctl(_PR_SET_NAME, b"duende-keeper", 0, 0, 0)
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    notify = socket.socket(fileno=int(sys.argv[2]))
+    for sock in (listener, notify):
+        sock.set_inheritable(False)
+    Keeper(listener, notify).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Frames between keeper, manager and zygote: JSON with file descriptors, over a Unix stream socket.
+
+A frame is a 5-byte header (big-endian payload length, number of descriptors) and a JSON object; the descriptors travel
+as SCM_RIGHTS beside the frame's first bytes (unix(7)). The stream keeps the order of both, so descriptors are dealt
+out to frames by count. Nothing here blocks: what the peer does not take yet waits in a queue.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import json
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["PROTOCOL_VERSION", "Channel", "WireError"]
+
+PROTOCOL_VERSION = 1
+
+_HEADER = struct.Struct(">IB")
+# Room for a 10 MiB environment whose every character needs a JSON escape; more is refused as garbage.
+_FRAME_MAX_BYTES = 64 * 1024 * 1024
+_READ_BYTES = 256 * 1024
+_FDS_PER_RECEIVE = 253  # SCM_MAX_FD, linux/include/net/scm.h
+
+
+class WireError(Exception):
+    """The peer broke the protocol, or descriptors were lost because this process has no free ones."""
+
+
+class Channel:
+    """One end of a connection. Descriptors given to `send` are closed here once they are on their way."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._out: collections.deque[tuple[memoryview, list[int]]] = collections.deque()
+        self._in = bytearray()
+        self._in_fds: collections.deque[int] = collections.deque()
+
+    def fileno(self) -> int:
+        """For select and friends."""
+        return self.sock.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether `flush` should be called when the socket is writable."""
+        return bool(self._out)
+
+    def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Queue a frame and try to send it. OSError when the peer is gone."""
+        payload = json.dumps(message, separators=(",", ":")).encode()
+        if len(payload) > _FRAME_MAX_BYTES:
+            raise WireError(f"a frame of {len(payload)} bytes is over the limit of {_FRAME_MAX_BYTES}")
+        self._out.append((memoryview(_HEADER.pack(len(payload), len(fds)) + payload), list(fds)))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes now."""
+        while self._out:
+            data, fds = self._out[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            try:
+                sent = self.sock.sendmsg([data], rights)
+            except BlockingIOError:
+                return
+            for fd in fds:
+                os.close(fd)
+            if sent == len(data):
+                self._out.popleft()
+            else:
+                self._out[0] = (data[sent:], [])
+
+    def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
+        """All complete frames that are there now. EOFError when the peer has closed; WireError when it talks rubbish."""
+        try:
+            data, ancillary, flags, _ = self.sock.recvmsg(_READ_BYTES, socket.CMSG_SPACE(4 * _FDS_PER_RECEIVE))
+        except BlockingIOError:
+            return []
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                for fd in fds:
+                    os.set_inheritable(fd, False)
+                self._in_fds.extend(fds)
+        if flags & socket.MSG_CTRUNC:
+            raise WireError("descriptors were lost: this process has none left (EMFILE)")
+        if not data:
+            raise EOFError("the peer closed the connection")
+        self._in += data
+        return self._complete_frames()
+
+    def _complete_frames(self) -> list[tuple[dict[str, Any], list[int]]]:
+        frames: list[tuple[dict[str, Any], list[int]]] = []
+        start = 0
+        while len(self._in) - start >= _HEADER.size:
+            length, count = _HEADER.unpack_from(self._in, start)
+            if length > _FRAME_MAX_BYTES:
+                raise WireError(f"a frame of {length} bytes is announced; the limit is {_FRAME_MAX_BYTES}")
+            end = start + _HEADER.size + length
+            if len(self._in) < end:
+                break
+            if len(self._in_fds) < count:
+                raise WireError(f"a frame announces {count} descriptors, {len(self._in_fds)} came")
+            try:
+                message = json.loads(bytes(self._in[start + _HEADER.size : end]))
+            except ValueError as error:
+                raise WireError(f"a frame is not JSON: {error}") from error
+            if not isinstance(message, dict):
+                raise WireError("a frame is not a JSON object")
+            frames.append((message, [self._in_fds.popleft() for _ in range(count)]))
+            start = end
+        del self._in[:start]
+        return frames
+
+    def close(self) -> None:
+        """Close the socket and every descriptor that nobody took."""
+        self.sock.close()
+        for _, fds in self._out:
+            for fd in fds:
+                os.close(fd)
+        self._out.clear()
+        while self._in_fds:
+            os.close(self._in_fds.popleft())

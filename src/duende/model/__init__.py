@@ -1,0 +1,1 @@
+"""Values only: no input, no output, no clock. Import from the modules; nothing is re-exported here."""

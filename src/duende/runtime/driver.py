@@ -1,0 +1,263 @@
+"""The loop around the core: event → step → commit → perform.
+
+Events are queued and handled in batches: all steps of a batch are decided first, written in one transaction, and only then
+performed, so what is about to be done is always on record before it is done. Effects that take time run as tasks owned here;
+their outcome is posted as the next event. The driver knows adapters and the store, but no policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from duende.adapters.base import InstanceKey, PlatformAdapter
+from duende.adapters.native.render import failed_start
+from duende.config.daemon import DaemonConfig
+from duende.core.effects import ArmTimer, Effect, KillTree, Note, SendSignal, Spawn
+from duende.core.events import Event, Exited, SpawnFailed, Spawned, TimerFired
+from duende.core.lifecycle import step
+from duende.core.state import DaemonState
+from duende.errors import NotFound, PlatformError
+from duende.model.handle import DaemonHandle
+from duende.model.ids import DaemonId
+from duende.runtime import store as stored
+from duende.runtime.eventlog import EventLog, rfc3339
+from duende.runtime.store import Record, Store
+from duende.runtime.timers import Timers
+from duende.system.clock import Clock
+
+__all__ = ["Driver", "Slot"]
+
+_STORE_RETRY_S = 1.0  # after a full disk; there is no event that tells when space is back
+
+
+@dataclass(slots=True)
+class Slot:
+    """One daemon in the shell: its configuration, its state in the core, and what the shell knows besides."""
+
+    config: DaemonConfig
+    id: DaemonId
+    adapter: PlatformAdapter
+    state: DaemonState
+    handle: DaemonHandle | None = None
+    limits_not_enforced: tuple[str, ...] = ()
+    wall_started_s: float = 0.0
+    status_text: str = ""  # what the daemon says of itself (sd_notify STATUS=, a failed init)
+    removed: bool = False  # no longer configured: it is stopped, then forgotten
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> InstanceKey:
+        """The present incarnation."""
+        return InstanceKey(self.config.name, self.state.instance)
+
+    def record(self) -> Record:
+        """As it is stored."""
+        extra = {"wall_started_s": self.wall_started_s, "gaps": list(self.limits_not_enforced), "platform": self.config.platform}
+        handle = self.handle.to_json() if self.handle else None
+        return Record(self.config.name, str(self.id), self.state.to_json(), handle, extra)
+
+
+class Driver:
+    """Owns the slots' states. `on_step(slot, before, event)` is called after a batch is committed, for each step that changed one."""
+
+    def __init__(
+        self, store: Store, events: EventLog, clock: Clock, on_step: Callable[[Slot, DaemonState, Event], None],
+        *, uniform: Callable[[], float] = random.random,
+    ) -> None:  # fmt: skip
+        self.slots: dict[str, Slot] = {}
+        self._store = store
+        self._events = events
+        self._clock = clock
+        self._uniform = uniform
+        self._on_step = on_step
+        self._queue: deque[tuple[str, Event]] = deque()
+        self._history: list[tuple[str, tuple[Any, ...]]] = []
+        self._scheduled = False
+        self._durable = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._store_retry: asyncio.TimerHandle | None = None
+        self._timers = Timers(clock, lambda name, token: self.post(name, TimerFired(token)), self._is_live)
+        self.idle = asyncio.Event()  # set while nothing is queued
+        self.idle.set()
+        self.stopped = False
+
+    def post(self, name: str, event: Event, *, durable: bool = False) -> None:
+        """Queue an event. `durable`: the user's word, to be on the disk before it is acted on."""
+        self._queue.append((name, event))
+        self._durable = self._durable or durable
+        self.wake()
+
+    def wake(self) -> None:
+        """Make sure that a batch (and with it a commit) comes soon."""
+        self.idle.clear()
+        if not self._scheduled and not self.stopped:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._batch)
+
+    def restore(self, slot: Slot) -> None:
+        """Arm the timers of a state that was read from the store."""
+        for timer in slot.state.timers:
+            self._timers.arm(slot.config.name, timer.token, timer.deadline_s)
+        self._timers.plan()
+
+    def perform_again(self, slot: Slot, effect: Effect) -> None:
+        """Perform an effect whose outcome an earlier manager did not live to see."""
+        self._perform(slot, effect)
+
+    def forget(self, name: str) -> None:
+        """Remove a daemon that has no instance."""
+        self.slots.pop(name, None)
+        self._store.commit((), self._events.take_unwritten(), forget=(name,))
+
+    async def close(self) -> None:
+        """Stop deciding; what is under way is given up and will be found again by the next manager."""
+        self.stopped = True
+        self._timers.stop()
+        if self._store_retry is not None:
+            self._store_retry.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- one batch
+
+    def _batch(self) -> None:
+        self._scheduled = False
+        if self.stopped:
+            return
+        now_s = self._clock.boottime_s()
+        done: list[tuple[Slot, DaemonState, Event, tuple[Effect, ...]]] = []
+        while self._queue:
+            name, event = self._queue.popleft()
+            slot = self.slots.get(name)
+            if slot is None:
+                continue
+            before = slot.state
+            slot.state, effects = step(before, event, now_s=now_s, uniform=self._uniform())
+            self._describe(slot, before, event, effects)
+            done.append((slot, before, event, effects))
+        self._commit({slot.config.name: slot for slot, before, _, _ in done if slot.state is not before})
+        for slot, before, event, effects in done:
+            for effect in effects:
+                self._perform(slot, effect)
+            if isinstance(event, Exited):
+                self._own(slot.adapter.release(InstanceKey(slot.config.name, event.instance)))
+            if slot.state is not before:
+                slot.changed.set()
+                slot.changed = asyncio.Event()
+            self._on_step(slot, before, event)
+        self._timers.plan()
+        if not self._queue:
+            self.idle.set()
+
+    def _describe(self, slot: Slot, before: DaemonState, event: Event, effects: tuple[Effect, ...]) -> None:
+        """Write down what happened and why: for people, for hooks, for the history."""
+        cause = type(event).__name__
+        for effect in effects:
+            if isinstance(effect, Note):
+                self._events.record(
+                    slot.config.name, effect.kind.value, effect.text, status=slot.state.status.value, cause=cause,
+                    data={"instance": slot.state.instance, "before": before.status.value},
+                )  # fmt: skip
+        name, time = slot.config.name, rfc3339(self._clock.wall_s())
+        match event:
+            case Spawned(instance=instance) if instance == before.instance and not before.executed:
+                slot.wall_started_s = self._clock.wall_s()
+                self._history.append(stored.began(name, instance, slot.handle.pid if slot.handle else None, time))
+            case Exited(instance=instance, exit=exit_info) if instance == before.instance:
+                self._history.append(stored.ended(name, instance, time, exit_info.to_json()))
+            case _:
+                pass
+
+    def _commit(self, changed: Mapping[str, Slot]) -> None:
+        history, self._history = self._history, []
+        durable, self._durable = self._durable, False
+        was_in_trouble = bool(self._store.trouble)
+        records = [slot.record() for slot in changed.values()]
+        written = self._store.commit(records, self._events.take_unwritten(), history=history, durable=durable)
+        self._events.committed()
+        if not written:
+            if not was_in_trouble:
+                self._events.record("", "alert", f"{self._store.trouble}; supervision goes on, it is written when it can be")
+            if self._store_retry is None:
+                self._store_retry = asyncio.get_running_loop().call_later(_STORE_RETRY_S, self._retry_store)
+        elif was_in_trouble:
+            self._events.record("", "alert-cleared", "the state database can be written again")
+
+    def _retry_store(self) -> None:
+        self._store_retry = None
+        self._commit({})
+
+    # --- effects
+
+    def _perform(self, slot: Slot, effect: Effect) -> None:
+        match effect:
+            case ArmTimer(token=token, deadline_s=deadline_s):
+                self._timers.arm(slot.config.name, token, deadline_s)
+            case Spawn(instance=instance):
+                self._own(self._spawn(slot, instance))
+            case SendSignal(signal=number, tree=tree):
+                self._own(self._signal(slot, number, tree))
+            case KillTree(leader_only=leader_only):
+                self._own(self._kill(slot, leader_only))
+            case Note():
+                pass  # written by _describe, before the effects
+
+    async def _spawn(self, slot: Slot, instance: int) -> None:
+        name = slot.config.name
+        try:
+            spawned = await slot.adapter.spawn(slot.config, slot.id, instance)
+        except PlatformError as error:
+            self.post(name, SpawnFailed(instance, failed_start(error, at_s=self._clock.wall_s())))
+            return
+        if slot.state.instance == instance:
+            slot.handle = spawned.handle
+            slot.limits_not_enforced = spawned.limits_not_enforced
+            slot.status_text = ""
+        self.post(name, Spawned(instance, spawned.awaits_ready))
+
+    async def _signal(self, slot: Slot, number: int, tree: bool) -> None:
+        if slot.handle is None:
+            return
+        try:
+            await slot.adapter.signal(slot.handle, number, tree=tree)
+        except NotFound:
+            return  # it has ended; the exit is on its way
+        except PlatformError as error:
+            self._alert(slot, f"cannot send signal {number}: {error}")
+
+    async def _kill(self, slot: Slot, leader_only: bool) -> None:
+        if slot.handle is None:
+            return
+        try:
+            await slot.adapter.kill(slot.handle, leader_only=leader_only)
+        except NotFound:
+            return  # it has ended; the exit is on its way
+        except PlatformError as error:
+            self._alert(slot, f"cannot kill: {error}")
+
+    def _alert(self, slot: Slot, message: str) -> None:
+        self._events.record(slot.config.name, "alert", message, status=slot.state.status.value)
+        self.wake()
+
+    def _own(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours must be seen, and must not stop the supervision of everything else.
+            self._events.record("", "alert", f"internal error: {type(error).__name__}: {error}")
+            asyncio.get_running_loop().call_exception_handler({"message": "an effect failed", "exception": error, "task": task})
+            self.wake()
+
+    def _is_live(self, name: str, token: int) -> bool:
+        slot = self.slots.get(name)
+        return slot is not None and any(timer.token == token for timer in slot.state.timers)

@@ -1,0 +1,290 @@
+"""Reads one log (the archives and the active file of one stem) from a place on, across rotations.
+
+A file is known by its inode while it is open, and an archive by its stamp. The rule that makes following exact: a file
+is rotated only between two writes, so once its name leads elsewhere, what is read up to its end is all of it; and every
+rotation makes exactly one archive with a later stamp. So after the end of a file come the archives later than those
+that were there when it was opened (the first is that file itself, under its new name), and then the active one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from duende.runtime.logs.naming import Archive, active_path, list_archives, stamp_time_s
+from duende.runtime.logs.record import JOIN_MAX_BYTES, Joiner, LogRecord, parse_line
+
+__all__ = ["Query", "Tail"]
+
+_CHUNK_BYTES = 256 * 1024
+# A file that is rotated between looking at its name and at the archives is looked at again; a flood rotates every few
+# milliseconds at most, looking takes microseconds.
+_SNAPSHOT_TRIES = 100
+# How much of two files is compared to tell whether they are the same.
+_SAMPLE_BYTES = 256
+
+
+class Query:
+    """Which records are wanted."""
+
+    __slots__ = ("since_s", "streams")
+
+    def __init__(self, since_s: float | None, streams: Iterable[str] | None) -> None:
+        self.since_s = since_s
+        self.streams = None if streams is None else frozenset(streams)
+
+    def wants(self, record: LogRecord) -> bool:
+        """Whether the record is one of them; one without a time is as old as its file, so it is wanted."""
+        if self.streams is not None and record.stream not in self.streams:
+            return False
+        return self.since_s is None or record.time_s is None or record.time_s >= self.since_s
+
+
+class Tail:
+    """A place in a log that moves on. `raw_stream` is the stream of a raw log's file, None for the other forms."""
+
+    def __init__(self, daemon: str, directory: Path, stem: str, raw_stream: str | None, query: Query) -> None:
+        self._daemon = daemon
+        self._directory = directory
+        self._stem = stem
+        self._raw_stream = raw_stream
+        self._query = query
+        self._path = active_path(directory, stem)
+        self._pending: list[Archive] = []
+        self._last_stamp = ""  # of the archives that were there when the present file was opened
+        self._file: io.BufferedIOBase | None = None
+        self._is_active = False
+        self._active: io.BufferedReader | None = None  # opened by the snapshot, read after the archives
+        self._until: int | None = None
+        self._rest = b""
+        self._joiner = Joiner()
+        self.modified_s = 0.0  # of the present file: the time of records without one
+        self._snapshot()
+
+    def _snapshot(self) -> None:
+        """Open the active file and list the archives, with no rotation in between."""
+        for _ in range(_SNAPSHOT_TRIES):
+            try:
+                active = open(self._path, "rb")  # noqa: SIM115 kept open, `close` closes it
+            except FileNotFoundError:
+                active = None
+            self._pending = list_archives(self._directory, self._stem)
+            if _inode_of_path(self._path) == (os.fstat(active.fileno()).st_ino if active else None):
+                break
+            if active is not None:
+                active.close()
+        self._active = active
+        self._last_stamp = self._pending[-1].stamp if self._pending else ""
+        if self._query.since_s is not None:
+            self._pending = [each for each in self._pending if stamp_time_s(each.stamp) >= self._query.since_s]
+
+    def skip_all(self) -> None:
+        """Go to the end."""
+        self._pending = []
+        self._enter_active()
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
+
+    def skip_to_last(self, lines: int) -> None:
+        """Go to where at least `lines` wanted records follow, and not much farther back."""
+        wanted = lines + 2  # the first one found of each stream may be the end of a longer line
+        kept: list[Archive] = []
+        offset = 0
+        if self._active is not None:
+            offset, found = self._find_back(self._active, wanted)
+            wanted -= found
+        while wanted > 0 and self._pending:
+            archive = self._pending.pop()
+            kept.insert(0, archive)
+            if not archive.compressed:
+                try:
+                    with open(archive.path, "rb") as file:
+                        wanted -= self._find_back(file, wanted)[1]
+                except FileNotFoundError:
+                    continue  # compressed or pruned meanwhile; read or skipped when its turn comes
+            else:
+                wanted -= self._count_compressed(archive)
+        self._pending = kept
+        if self._active is not None:
+            self._active.seek(offset)
+
+    def _find_back(self, file: io.BufferedReader, wanted: int) -> tuple[int, int]:
+        """From which offset of a file `wanted` records follow, and how many do (fewer only from offset 0)."""
+        size_bytes = os.fstat(file.fileno()).st_size
+        span = min(max(wanted * 256, 8192), 16 * _CHUNK_BYTES)
+        while True:
+            start = max(size_bytes - span, 0)
+            data = os.pread(file.fileno(), size_bytes - start, start)
+            skipped = data.find(b"\n") + 1 if start else 0
+            lines = data[skipped:].split(b"\n")[:-1]
+            found = sum(1 for line in lines if self._is_wanted_end(line))
+            if found >= wanted or start == 0:
+                return start + skipped, found
+            span *= 4
+
+    def _is_wanted_end(self, line: bytes) -> bool:
+        record = self._parse(line)
+        return not record.partial and self._query.wants(record)
+
+    def _count_compressed(self, archive: Archive) -> int:
+        try:
+            with gzip.open(archive.path) as file:
+                rest, found = b"", 0
+                while chunk := file.read(_CHUNK_BYTES):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    found += sum(1 for line in lines if self._is_wanted_end(line))
+                return found
+        except FileNotFoundError:
+            return 0
+
+    def stop_at_present_end(self) -> None:
+        """Read no further than the active file goes now, so that reading ends while a daemon floods."""
+        self._until = os.fstat(self._active.fileno()).st_size if self._active is not None else 0
+
+    def poll(self) -> list[LogRecord]:
+        """The next records, some hundred kilobytes of them; empty when there is nothing more for now."""
+        while True:
+            if self._file is None and not self._advance():
+                return []
+            chunk = self._read()
+            if not chunk:
+                if self._is_active and (self._until is not None or not self._is_replaced()):
+                    return []
+                # Replaced: nothing is written to it after its renaming, so one more look shows all that is left.
+                chunk = self._read()
+            if not chunk:
+                self._leave()
+                chunk = b"\n" if self._rest else b""  # a line without an end; no other file goes on with it
+            records = self._take(chunk) if chunk else []
+            if records:
+                return records
+
+    def _read(self) -> bytes:
+        assert self._file is not None
+        count = _CHUNK_BYTES
+        if self._is_active:
+            position = self._file.tell()
+            if os.fstat(self._file.fileno()).st_size < position:
+                self._file.seek(0)  # another program truncated it (logrotate's copytruncate)
+                position, self._rest = 0, b""
+            if self._until is not None:
+                count = max(min(count, self._until - position), 0)
+        return self._file.read(count) or b""
+
+    def rest(self) -> list[LogRecord]:
+        """What is there without its end: a line of a raw log without a newline, pieces of one that goes on."""
+        records = self._joiner.rest()
+        if self._rest and self._raw_stream is not None:
+            records.append(LogRecord(self._daemon, self._raw_stream, self._rest, partial=True))
+        return [record for record in records if self._query.wants(record)]
+
+    def close(self) -> None:
+        """Close what is open."""
+        for file in (self._file, self._active):
+            if file is not None:
+                file.close()
+        self._file = self._active = None
+
+    def _take(self, chunk: bytes) -> list[LogRecord]:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        records = [self._joiner.add(self._parse(line)) for line in lines]
+        if len(self._rest) > JOIN_MAX_BYTES:  # only a raw log, or a file of others, has such lines
+            records.append(replace(self._parse(self._rest), partial=True))
+            self._rest = b""
+        return [record for record in records if record is not None and self._query.wants(record)]
+
+    def _parse(self, line: bytes) -> LogRecord:
+        if self._raw_stream is not None:
+            return LogRecord(self._daemon, self._raw_stream, line)
+        return parse_line(self._daemon, line)
+
+    def _advance(self) -> bool:
+        """Go to the next file; False when there is none yet."""
+        while self._pending:
+            archive = self._pending.pop(0)
+            try:
+                self._file = _open_archive(archive)
+            except FileNotFoundError:
+                continue  # pruned: the log's own bound
+            self._is_active = False
+            self.modified_s = stamp_time_s(archive.stamp)
+            return True
+        return self._enter_active()
+
+    def _enter_active(self) -> bool:
+        if self._active is None:
+            later = self._last_stamp
+            if self._until is not None:
+                return False
+            self._snapshot()
+            # Archives that came since the last file was left are read first; older ones have been.
+            self._pending = [archive for archive in self._pending if archive.stamp > later]
+            if self._pending:
+                return self._advance()
+            if self._active is None:
+                return False
+        self._file, self._active, self._is_active = self._active, None, True
+        self.modified_s = os.fstat(self._file.fileno()).st_mtime
+        return True
+
+    def _is_replaced(self) -> bool:
+        assert self._file is not None
+        return _inode_of_path(self._path) != os.fstat(self._file.fileno()).st_ino
+
+    def _leave(self) -> None:
+        """Done with a file. When it was the active one, skip it where it turns up as an archive."""
+        assert self._file is not None
+        if self._is_active:
+            for archive in list_archives(self._directory, self._stem):
+                if archive.stamp > self._last_stamp and self._is_same(archive):
+                    self._last_stamp = archive.stamp
+                    break
+        self._file.close()
+        self._file = None
+        self._is_active = False
+
+    def _is_same(self, archive: Archive) -> bool:
+        """Whether an archive is the file that is open: by its inode, or if compressed by length and beginning."""
+        assert self._file is not None
+        status = os.fstat(self._file.fileno())
+        try:
+            if not archive.compressed and _inode_of_path(Path(archive.path)) == status.st_ino:
+                return True
+            if status.st_nlink and not os.path.exists(f"{archive.path.removesuffix('.gz')}.gz"):
+                return False
+            with _open_archive(archive) as file:
+                sample = file.read(_SAMPLE_BYTES)
+                if sample != os.pread(self._file.fileno(), _SAMPLE_BYTES, 0):
+                    return False
+                return len(sample) + _length(file) == status.st_size
+        except FileNotFoundError:
+            return False
+
+
+def _length(file: io.BufferedIOBase) -> int:
+    """How much is left of an opened archive; reads it to its end."""
+    length = 0
+    while chunk := file.read(_CHUNK_BYTES):
+        length += len(chunk)
+    return length
+
+
+def _inode_of_path(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _open_archive(archive: Archive) -> io.BufferedIOBase:
+    """Open an archive, plain or (also when it was compressed since it was listed) compressed."""
+    if archive.compressed:
+        return gzip.open(archive.path)
+    try:
+        return open(archive.path, "rb")
+    except FileNotFoundError:
+        return gzip.open(f"{archive.path}.gz")

@@ -1,0 +1,74 @@
+"""What a new manager makes of what it finds: the stored states on one side, the living instances on the other.
+
+The stored state says what was decided, the platform says what is. Where both agree nothing happens at all: timers go on to
+their deadlines, backoff stands where it stood. Where they differ, the difference is told to the core as the events that the
+former manager did not live to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from duende.adapters.base import InstanceKey, Survey
+from duende.adapters.native.adapter import NativeAdapter
+from duende.core.effects import KillTree, SendSignal, Spawn
+from duende.core.events import Exited, Spawned
+from duende.core.state import DaemonState
+from duende.model.exits import ExitInfo
+from duende.model.status import DaemonStatus
+from duende.runtime.driver import Driver, Slot
+
+__all__ = ["after_reboot", "reconcile"]
+
+
+def after_reboot(state: DaemonState) -> DaemonState:
+    """Another boot: no instance of then can be alive, and its clock has begun anew. What was wanted stays wanted."""
+    status = state.status
+    if status.has_instance or status is DaemonStatus.BACKOFF:
+        status = DaemonStatus.STOPPED
+    return replace(
+        state, status=status, executed=False, ready=False, waiting=False, start_again=False, kill_asked=False, stop_cause="",
+        attempt=0, failures_s=(), started_s=None, ready_s=None, timers=(),
+    )  # fmt: skip
+
+
+async def reconcile(driver: Driver, found: Mapping[InstanceKey, Survey]) -> list[Survey]:
+    """Bring the slots in line with the instances that exist; returns the ones that belong to no slot."""
+    unclaimed = dict(found)
+    for slot in driver.slots.values():
+        survey = unclaimed.pop(slot.key, None) if slot.state.status.has_instance else None
+        if survey is not None:
+            _resume(driver, slot, survey)
+        elif slot.state.status.has_instance:
+            await _missing(driver, slot)
+        driver.restore(slot)
+    return list(unclaimed.values())
+
+
+def _resume(driver: Driver, slot: Slot, survey: Survey) -> None:
+    name, instance = slot.config.name, slot.state.instance
+    slot.handle = survey.handle
+    slot.limits_not_enforced = tuple(survey.note.get("gaps") or ())
+    if not slot.state.executed:
+        awaits_ready = bool(survey.note.get("awaits_ready", False))
+        driver.post(name, Spawned(instance, awaits_ready))
+    elif slot.state.status is DaemonStatus.STOPPING:
+        # Whether the signal went out before the former manager ended is not known; once more does less harm than never.
+        if slot.state.kill_asked or slot.state.escalated:
+            driver.perform_again(slot, KillTree(instance, slot.state.policy.kill_leader_only))
+        else:
+            driver.perform_again(slot, SendSignal(instance, slot.state.policy.stop_signal, slot.state.policy.stop_tree))
+
+
+async def _missing(driver: Driver, slot: Slot) -> None:
+    """No keeper knows it: it was never made, or it lives without its keeper, or it is gone and nobody saw how."""
+    name, state = slot.config.name, slot.state
+    if not state.executed:
+        driver.perform_again(slot, Spawn(state.instance))  # idempotent by its number
+        return
+    adapter = slot.adapter
+    if slot.handle is not None and isinstance(adapter, NativeAdapter) and await adapter.adopt(slot.key, slot.handle):
+        return
+    pid = slot.handle.pid if slot.handle else None
+    driver.post(name, Exited(state.instance, ExitInfo.unknown(f"pid {pid} ended while neither manager nor keeper was there")))

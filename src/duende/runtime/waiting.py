@@ -1,0 +1,78 @@
+"""When an operation is over: what each one waits for, and what it then says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from duende.core.state import DaemonState
+from duende.model.status import DaemonStatus
+from duende.runtime.driver import Slot
+from duende.runtime.report import result
+
+__all__ = ["Verdict", "exited", "gone", "ready", "running", "until"]
+
+Verdict = Callable[[Slot], tuple[bool, str] | None]
+"""None: not over yet. Otherwise (ok, message)."""
+
+
+def ready(after_failures: int) -> Verdict:
+    """Ready, or completed; not ok as soon as it fails (also when it will be tried again: that is said). `after_failures` is
+    the number of failed tries it had before, so that an old failure is not taken for a new one."""
+
+    def judge(slot: Slot) -> tuple[bool, str] | None:
+        state = slot.state
+        match state.status:
+            case DaemonStatus.RUNNING if state.ready:
+                return True, ""
+            case DaemonStatus.STOPPED:
+                return (True, "completed") if state.completed else (False, _ended(state))
+            case DaemonStatus.FAILED:
+                return False, _ended(state)
+            case DaemonStatus.BACKOFF if state.attempt > after_failures:
+                return False, f"{_ended(state)}; will be tried again"
+            case _:
+                return None
+
+    return judge
+
+
+def running(slot: Slot) -> tuple[bool, str] | None:
+    """Executed."""
+    if slot.state.status is DaemonStatus.FAILED:
+        return False, _ended(slot.state)
+    return (True, "") if slot.state.executed and slot.state.status is not DaemonStatus.STOPPING else None
+
+
+def gone(slot: Slot) -> tuple[bool, str] | None:
+    """No instance, and none will come by itself."""
+    if slot.state.status in (DaemonStatus.STOPPED, DaemonStatus.CREATED, DaemonStatus.FAILED):
+        return True, slot.state.exit.message if slot.state.exit else ""
+    return None
+
+
+def exited(instance: int) -> Verdict:
+    """That incarnation is over, whatever comes after."""
+
+    def judge(slot: Slot) -> tuple[bool, str] | None:
+        over = slot.state.instance != instance or not slot.state.status.has_instance
+        return (True, _ended(slot.state)) if over else None
+
+    return judge
+
+
+async def until(slot: Slot, judge: Verdict, timeout_s: float | None, *, changed: bool) -> dict[str, Any]:
+    """Wait for the verdict. A time-out is an answer too: it says where the daemon stands; nothing is undone."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (verdict := judge(slot)) is None:
+                await slot.changed.wait()
+    except TimeoutError:
+        text = f"still {slot.state.status.value} after {timeout_s:g} s"
+        return {**result(slot, False, changed, text), "timed_out": True}
+    return result(slot, verdict[0], changed, verdict[1])
+
+
+def _ended(state: DaemonState) -> str:
+    return state.exit.message if state.exit else state.status.value
