@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .fake import Served, served
+from tests.api.fake import Served, served
 
 
 @pytest.fixture

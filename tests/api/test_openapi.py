@@ -12,8 +12,7 @@ from duende.api.openapi import document
 from duende.api.routes import ROUTES
 from duende.api.schema import problems_in
 from duende.api.types import ProblemDetails, StackStatus
-
-from .fake import Served, daemon_status
+from tests.api.fake import Served, daemon_status
 
 
 def answer_schema(path: str, method: str = "get", status: str = "200") -> dict[str, Any]:

@@ -18,8 +18,7 @@ from duende.errors import (
     Problem,
     SpawnFailed,
 )
-
-from .fake import Refusal, Served
+from tests.api.fake import Refusal, Served
 
 
 @pytest.fixture

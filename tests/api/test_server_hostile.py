@@ -24,8 +24,7 @@ from hypothesis import strategies as st
 from duende.api.client import ApiError, Client, NoManager
 from duende.api.server import CONNECTIONS_MAX, ApiServer
 from duende.errors import PlatformIoError
-
-from .fake import FakeManager, Served, served
+from tests.api.fake import FakeManager, Served, served
 
 TARGETS = [b"/v1/stop", b"/v1/events?follow=0", b"/v1/status?name=%ff", b"http://[/", b"*"]
 HEADERS = [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Content-Length: -1", b"A: b", b"::"]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from api.fake import Served, served
 from duende.cli.main import main
+from tests.api.fake import Served, served
 
 
 class Ran(NamedTuple):

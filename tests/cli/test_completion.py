@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from api.fake import Served
 from duende.cli.completion import SCRIPTS
-
-from .conftest import Run
-from .test_main import environ
+from tests.api.fake import Served
+from tests.cli.conftest import Run
+from tests.cli.test_main import environ
 
 
 @pytest.mark.parametrize(

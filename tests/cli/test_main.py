@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from api.fake import Served
 from duende.cli import exits
 from duende.cli.main import VERBS, help_text
-
-from .conftest import Run
+from tests.api.fake import Served
+from tests.cli.conftest import Run
 
 SRC = str(Path(__file__).resolve().parents[2] / "src")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "exit-codes.md"

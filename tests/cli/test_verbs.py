@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from api.fake import Served, daemon_status
 from duende.cli import exits
 from duende.errors import PermissionDenied
-
-from .conftest import Run
-from .test_main import START, environ
+from tests.api.fake import Served, daemon_status
+from tests.cli.conftest import Run
+from tests.cli.test_main import START, environ
 
 CRASHED = {
     "exit": {"reason": "error", "message": "exited with code 7", "code": 7, "signal": None, "at_s": 1.0},

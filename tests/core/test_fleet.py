@@ -213,3 +213,10 @@ def test_a_stop_that_exits_zero_has_not_completed() -> None:
     state = STATES["stopped with 0"]
     assert state.exit == ExitInfo.from_code(0)
     assert not condition_met(C.COMPLETED, state, True)
+
+
+def test_a_stack_with_countless_ways_through_it_is_looked_at_once() -> None:
+    """2^60 ways lead from the top to the bottom; without a memory of what is done this would not end."""
+    after = {f"{side}{rung}": {f"{other}{rung + 1}": C.READY for other in "ab"} for side in "ab" for rung in range(60)}
+    assert cycle_in(after) is None
+    assert len(start_layers(after)) == 61

@@ -348,7 +348,7 @@ class DaemonManager:
     def _start_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
         state = slot.state
         attempt = 0 if state.status is DaemonStatus.BACKOFF else state.attempt
-        judge = waiting.ready(attempt)
+        judge = self._or_blocked(waiting.ready(attempt))
         changed = not (state.status.has_instance and state.status is not DaemonStatus.STOPPING)
         if not named and not state.wanted:
             return False, lambda slot: (True, "stopped by hand, left so")
@@ -370,6 +370,20 @@ class DaemonManager:
         judge = waiting.ready(0)
         self._driver.post(slot.config.name, RestartRequested(), durable=True)
         return True, lambda slot: judge(slot) if slot.state.instance > before else None
+
+    def _or_blocked(self, judge: waiting.Verdict) -> waiting.Verdict:
+        """A daemon that waits for one that failed would be waited for in vain: say so; it still starts when that one comes."""
+
+        def judge_both(slot: Slot) -> tuple[bool, str] | None:
+            if slot.state.waiting:
+                for name in self._unmet(slot):
+                    other = self.slots.get(name)
+                    if other is not None and waiting.is_hopeless(other):
+                        why = other.state.exit.message if other.state.exit else other.state.status.value
+                        return False, f"waits for {name}, which is {other.state.status.value} ({why})"
+            return judge(slot)
+
+        return judge_both
 
     async def _signal_one(self, slot: Slot, number: int, tree: bool = False) -> dict[str, Any]:
         if slot.handle is None or not slot.state.executed:

@@ -11,7 +11,7 @@ from duende.model.status import DaemonStatus
 from duende.runtime.driver import Slot
 from duende.runtime.report import result
 
-__all__ = ["Verdict", "exited", "gone", "ready", "running", "until"]
+__all__ = ["Verdict", "exited", "gone", "is_hopeless", "ready", "running", "until"]
 
 Verdict = Callable[[Slot], tuple[bool, str] | None]
 """None: not over yet. Otherwise (ok, message)."""
@@ -50,6 +50,13 @@ def gone(slot: Slot) -> tuple[bool, str] | None:
     if slot.state.status in (DaemonStatus.STOPPED, DaemonStatus.CREATED, DaemonStatus.FAILED):
         return True, slot.state.exit.message if slot.state.exit else ""
     return None
+
+
+def is_hopeless(slot: Slot) -> bool:
+    """Whether nothing says that it will be up soon: it failed, keeps failing, or nobody wants it."""
+    state = slot.state
+    never = state.status in (DaemonStatus.CREATED, DaemonStatus.STOPPED) and not state.waiting and not state.completed
+    return never or state.status in (DaemonStatus.FAILED, DaemonStatus.BACKOFF)
 
 
 def exited(instance: int) -> Verdict:

@@ -1,8 +1,8 @@
 """What the zygote does before it serves: lead a small daemon through its life, so that instances find everything done.
 
 Caches are filled, and CPython's adaptive interpreter (PEP 659) has rewritten the code that every start runs. An
-instance that had to do that itself would copy the pages of the zygote it writes to: without the rehearsal an instance
-had 5.3 MB of its own instead of 4.0, and needed twice the time to be ready.
+instance that had to do that itself would copy the pages of the zygote it writes to: measured on Python 3.11, 4.3 MB of
+its own instead of 4.0, and about a sixth more time until ready.
 """
 
 from __future__ import annotations

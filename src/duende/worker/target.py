@@ -68,7 +68,7 @@ def _check_constructible(target: str, cls: type[Daemon]) -> None:
     if missing:
         raise _problem(target, f"{cls.__name__} does not define {', '.join(missing)}")
     if cls.__init__ is object.__init__:
-        return  # the common case; to compute the signature of a C function costs a parser's run
+        return  # the common case; a C function's signature has to be parsed, for about 1 MB of pages
     try:
         inspect.signature(cls.__init__).bind(object())
     except TypeError as error:

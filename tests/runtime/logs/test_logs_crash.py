@@ -175,23 +175,26 @@ def test_each_point_of_a_turn(
     assert [record.message for record in LogStore(tmp_path).read("web")] == expected
 
 
-def test_equal_lines_after_a_kill_are_told_from_a_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Consumed, then killed; the same bytes come again, but fewer than were there: they are new."""
+@pytest.mark.parametrize(("before", "after"), [(b"tick\ntick\n", b"tick\n"), (b"tick\nti", b"ck\n")])
+def test_equal_lines_after_a_kill_are_told_from_a_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes, after: bytes
+) -> None:
+    """Consumed, then killed; the same bytes come again, but the pipe holds fewer than it did: they are new."""
     read, write = os.pipe()
-    os.write(write, b"tick\n")
+    os.write(write, before)
     life = Life(tmp_path, read, LogFormat.TEXT)
-    os.write(write, b"tick\n")
     _killed_after_consume(life, monkeypatch)
     with pytest.raises(Killed):
         life.capture.turn(0.0)
     life.end()
-    os.write(write, b"tick\n")
+    os.write(write, after)
     life = Life(tmp_path, read, LogFormat.TEXT)
     life.capture.turn(0.0)
     life.end()
     os.close(read)
     os.close(write)
-    assert [record.message for record in LogStore(tmp_path).read("web")] == [b"tick"] * 3
+    messages = [record.message for record in LogStore(tmp_path).read("web")]
+    assert messages == (before + after).splitlines()
 
 
 def test_after_a_reboot_old_cursors_say_nothing(tmp_path: Path) -> None:

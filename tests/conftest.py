@@ -1,0 +1,71 @@
+"""Fixtures for all tests, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Stack
+
+
+@pytest.fixture
+def make_stack() -> Iterator[Callable[..., Stack]]:
+    """Make stacks that are ended with the test, whatever happens."""
+    made: list[Stack] = []
+
+    def make(toml: str = "", name: str = "") -> Stack:
+        made.append(Stack(toml, name))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.close()
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Stack]) -> Stack:
+    """One stack; write its configuration with `stack.write`."""
+    return make_stack()
+
+
+def _traces() -> set[str]:
+    """What a test must not leave: processes of ours, cgroups, mounts, temporary folders."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                environ = Path(f"/proc/{entry}/environ").read_bytes()
+            except OSError:
+                continue
+            marker = b"DUENDE_RUNTIME_DIR=" + os.fsencode(tempfile.gettempdir()) + b"/dt-"
+            if "duende/keeper" in command or marker in environ:
+                found.add(f"process {entry}: {command[:200]}")
+    for top, folders, _ in os.walk("/sys/fs/cgroup"):
+        found.update(f"cgroup {os.path.join(top, name)}" for name in folders if name.startswith("duende-"))
+    with open("/proc/self/mounts") as file:
+        found.update(f"mount {line.split()[1]}" for line in file if "duende" in line or "/dt-" in line)
+    found.update(f"folder {path}" for path in Path(tempfile.gettempdir()).glob("dt-*"))
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Compare the machine before and after the whole run; others may work on it, so only new traces count."""
+    before = _traces()
+    yield
+    left = _traces() - before
+    assert not left, "left behind: " + "; ".join(sorted(left))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Whatever uses a stack starts real processes."""
+    for item in items:
+        if {"stack", "make_stack"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real)
+    yield
