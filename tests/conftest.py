@@ -42,20 +42,20 @@ def _traces() -> set[str]:
                 environ = Path(f"/proc/{entry}/environ").read_bytes()
             except OSError:
                 continue
-            marker = b"DUENDE_RUNTIME_DIR=" + os.fsencode(tempfile.gettempdir()) + b"/dt-"
-            if "duende/keeper" in command or marker in environ:
+            marker = b"DUENDE_RUNTIME_DIR=" + os.fsencode(tempfile.gettempdir()) + b"/dt-%d-" % os.getpid()
+            if marker in environ:
                 found.add(f"process {entry}: {command[:200]}")
     for top, folders, _ in os.walk("/sys/fs/cgroup"):
-        found.update(f"cgroup {os.path.join(top, name)}" for name in folders if name.startswith("duende-"))
+        found.update(f"cgroup {os.path.join(top, name)}" for name in folders if name.startswith(f"duende-t{os.getpid()}-"))
     with open("/proc/self/mounts") as file:
-        found.update(f"mount {line.split()[1]}" for line in file if "duende" in line or "/dt-" in line)
-    found.update(f"folder {path}" for path in Path(tempfile.gettempdir()).glob("dt-*"))
+        found.update(f"mount {line.split()[1]}" for line in file if f"/dt-{os.getpid()}-" in line)
+    found.update(f"folder {path}" for path in Path(tempfile.gettempdir()).glob(f"dt-{os.getpid()}-*"))
     return found
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
-    """Compare the machine before and after the whole run; others may work on it, so only new traces count."""
+    """Look at the machine before and after the whole run; only what bears this run's process id counts."""
     before = _traces()
     yield
     left = _traces() - before

@@ -1,7 +1,10 @@
-"""A stack for a test: its own folders, its own manager, run through the real CLI, and ended by process id whatever happens."""
+"""A stack for a test: its own folders, its own manager, run through the real CLI, and ended by process id whatever
+happens.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -34,7 +37,7 @@ class Stack:
 
     def __init__(self, toml: str = "", name: str = "") -> None:
         # A short path: a Unix socket's is limited to 107 bytes.
-        self.root = Path(tempfile.mkdtemp(prefix="dt-"))
+        self.root = Path(tempfile.mkdtemp(prefix=f"dt-{os.getpid()}-"))
         self.name = name or f"t{os.getpid()}-{next(_numbers)}"
         self.folder = self.root / self.name
         self.folder.mkdir()
@@ -59,7 +62,9 @@ class Stack:
         path.write_text(text)
         return path
 
-    def run(self, *argv: str, timeout_s: float = PATIENCE_S, env: dict[str, str] | None = None, cwd: Path | None = None) -> Cli:
+    def run(
+        self, *argv: str, timeout_s: float = PATIENCE_S, env: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> Cli:
         """Run `duende argv…` and wait for it."""
         done = subprocess.run(
             [*DUENDE, *argv], cwd=cwd or self.folder, env={**self.env, **(env or {})}, capture_output=True, text=True,
@@ -69,7 +74,13 @@ class Stack:
 
     def popen(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
         """Start `duende argv…`; it is ended with the stack."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "stdin": subprocess.DEVNULL, **options}
+        options = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+            "stdin": subprocess.DEVNULL,
+            **options,
+        }
         process = subprocess.Popen([*DUENDE, *argv], cwd=self.folder, env=self.env, **options)
         self.processes.append(process)
         return process
@@ -124,10 +135,8 @@ class Stack:
     def close(self) -> None:
         """End everything: first in order, then what is left, by process id."""
         if (self.runtime / self.name / "duende.sock").exists():
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # what is left is killed below
                 self.run("-s", self.name, "down")
-            except subprocess.TimeoutExpired:
-                pass  # what is left is killed below
         for process in self.processes:
             if process.poll() is None:
                 process.kill()

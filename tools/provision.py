@@ -1,7 +1,7 @@
 """Bring what the tests need onto this machine: a virtual environment, and programs from Debian when we are root.
 
-`provision.py` looks for the programs that the end-to-end tests run and installs the Debian packages of the missing ones,
-saying so; without root it lists what to install and goes on (their tests then skip and name what is missing).
+`provision.py` looks for the programs that the end-to-end tests run and installs the Debian packages of the missing
+ones, saying so; without root it lists what to install and goes on (their tests then skip and name what is missing).
 `provision.py --venv DIR` makes the virtual environment. Standard library only: it runs before anything is installed.
 """
 
@@ -50,8 +50,11 @@ def install_programs() -> int:
 
 
 def make_venv(folder: str) -> int:
-    if sys.version_info < (3, 11):
-        print(f"duende needs Python 3.11 or newer, this is {sys.version.split()[0]}; try: make PYTHON=python3.11", file=sys.stderr)
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is what runs on an older Python
+        print(
+            f"duende needs Python 3.11 or newer, this is {sys.version.split()[0]}; try: make PYTHON=python3.11",
+            file=sys.stderr,
+        )
         return 1
     print(f"making a virtual environment in {folder}", flush=True)
     done = subprocess.run([sys.executable, "-m", "venv", folder], check=False, capture_output=True, text=True)

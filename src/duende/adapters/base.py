@@ -1,8 +1,8 @@
 """The contract between the manager and a platform.
 
-An adapter makes, signals and watches instances; it decides nothing. What happens to an instance afterwards (ready, exited,
-paused …) is reported through the sink given to `open`, as frozen values, in the order it happened, from the event loop's
-thread. An exit is reported once and again to every later manager until it is taken by `release`.
+An adapter makes, signals and watches instances; it decides nothing. What happens to an instance afterwards (ready,
+exited, paused …) is reported through the sink given to `open`, as frozen values, in the order it happened, from the
+event loop's thread. An exit is reported once and again to every later manager until it is taken by `release`.
 """
 
 from __future__ import annotations
@@ -169,9 +169,7 @@ class AdapterTrouble:
     cleared: bool = False
 
 
-AdapterEvent = (
-    InstanceReady | InstanceExited | InstancePaused | InstanceContinued | InstanceNote | AdapterTrouble
-)
+AdapterEvent = InstanceReady | InstanceExited | InstancePaused | InstanceContinued | InstanceNote | AdapterTrouble
 EventSink = Callable[[AdapterEvent], None]
 
 

@@ -203,7 +203,7 @@ class Connection:
                     self._http.receive_data(data)
                     continue
                 self._http.receive_data(b"")
-                if True:
+                if _is_hung_up(self._writer.get_extra_info("socket")):
                     return
                 break
             else:

@@ -1,8 +1,8 @@
 """A manager with its API, as a process: what `duende up` and `duende run` become.
 
-In the foreground it shows what the daemons write, and Ctrl-C stops everything in order; a second one kills. In the background
-it is a process of its own session whose start is over when the API answers. Either way it can be killed at any moment: the
-daemons go on, and the next `up` takes over.
+In the foreground it shows what the daemons write, and Ctrl-C stops everything in order; a second one kills. In the
+background it is a process of its own session whose start is over when the API answers. Either way it can be killed at
+any moment: the daemons go on, and the next `up` takes over.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _SHUT_DOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run_foreground(
     path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str], show: Show, say: Callable[[str], None]
 ) -> int:
-    """Be the manager of a stack until it is told to end. `show` gets each line that a daemon writes, `say` what happens."""
+    """Be the manager of a stack until it is told to end. `show` gets each line that a daemon writes, `say` what
+    happens.
+    """
     loaded = _load(path, stack, overrides, names)
     return asyncio.run(_host(loaded, show=show, say=say, ready_fd=None, until_done=False))
 
@@ -69,7 +71,9 @@ def run_command(
 
 
 def start_background(path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str]) -> int:
-    """Start a manager in a session of its own and return its pid when its API answers. DuendeError says why it did not."""
+    """Start a manager in a session of its own and return its pid when its API answers. DuendeError says why it did
+    not.
+    """
     _load(path, stack, overrides, names)  # here as well: its errors belong on this terminal
     paths = stack_paths(stack)
     make_private(paths.state_dir)
@@ -90,7 +94,9 @@ def start_background(path: str, stack: str, *, overrides: Mapping[str, Any], nam
         said = pipe.read()
     if said != _READY:
         process.wait()
-        raise DuendeError(said.decode(errors="replace").strip() or f"the manager ended at once; see {paths.state_dir}/manager.log")
+        raise DuendeError(
+            said.decode(errors="replace").strip() or f"the manager ended at once; see {paths.state_dir}/manager.log"
+        )
     process.returncode = 0  # it outlives us on purpose: no ResourceWarning for that
     return process.pid
 
@@ -134,17 +140,23 @@ def _only(stack: StackConfig, declared: StackConfig, names: Sequence[str]) -> St
             chosen.add(name)
         else:
             known = ", ".join(declared.daemons)
-            raise ConfigurationError([Problem(f"no daemon {name!r}", file=str(stack.path or ""), hint=f"there are {known}")])
+            raise ConfigurationError(
+                [Problem(f"no daemon {name!r}", file=str(stack.path or ""), hint=f"there are {known}")]
+            )
     after = {name: config.after for name, config in stack.daemons.items()}
     for layer in reversed(start_layers(after)):
         for name in layer:
             if name in chosen:
                 chosen.update(after.get(name, ()))
-    daemons = {name: config if name in chosen else replace(config, autostart=False) for name, config in stack.daemons.items()}
+    daemons = {
+        name: config if name in chosen else replace(config, autostart=False) for name, config in stack.daemons.items()
+    }
     return replace(stack, daemons=daemons)
 
 
-async def _host(stack: StackConfig, *, show: Show | None, say: Callable[[str], None], ready_fd: int | None, until_done: bool) -> int:
+async def _host(
+    stack: StackConfig, *, show: Show | None, say: Callable[[str], None], ready_fd: int | None, until_done: bool
+) -> int:
     manager = DaemonManager(stack)
     reaper = Reaper(lambda: manager.own_children())
     await manager.open()
@@ -157,7 +169,11 @@ async def _host(stack: StackConfig, *, show: Show | None, say: Callable[[str], N
             os.write(ready_fd, _READY)
             os.close(ready_fd)
         with _signals(manager, say):
-            watching = [] if show is None else [asyncio.ensure_future(_show_lines(manager, show)), asyncio.ensure_future(_tell(manager, say))]
+            watching = (
+                []
+                if show is None
+                else [asyncio.ensure_future(_show_lines(manager, show)), asyncio.ensure_future(_tell(manager, say))]
+            )
             if until_done:
                 code = await _until_done(manager)
             else:
@@ -210,7 +226,7 @@ async def _tell(manager: DaemonManager, say: Callable[[str], None]) -> None:
             say(f"{event['daemon']} {event['kind']}: {event['message']}".strip())
 
 
-async def _show_rest(watching: list[asyncio.Future[None]]) -> None:
+async def _show_rest(watching: Sequence[asyncio.Future[None]]) -> None:
     """The last words are on their way through the pump: give them a moment, then stop showing."""
     await asyncio.wait(watching, timeout=_LAST_WORDS_S)
     for task in watching:

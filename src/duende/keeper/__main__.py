@@ -8,10 +8,11 @@ sd_notify that must outlive managers. The rules:
 - It is a child subreaper (prctl(2)): what an instance leaves behind falls to the keeper and is reaped at once.
 - It decides nothing. One manager at a time; a newer connection replaces the older. Without one it goes on holding.
 - Everything is imported before the first fork: an upgrade may replace the files under a running keeper.
-- A daemon's output is a pipe whose write end was opened for reading too, so that the daemon never gets SIGPIPE, not even when
-  keeper and manager die at once (opening /proc/self/fd/N of a pipe with O_RDWR: pipe(7), fifo(7), Linux).
+- A daemon's output is a pipe whose write end was opened for reading too, so that the daemon never gets SIGPIPE, not
+  even when   keeper and manager die at once (opening /proc/self/fd/N of a pipe with O_RDWR: pipe(7), fifo(7), Linux).
 
-Requests: hello, spawn, release, zygote, list, quit. Events: exit, stopped, continued, zygote-lost. `n` pairs a reply with its request.
+Requests: hello, spawn, release, zygote, list, quit. Events: exit, stopped, continued, zygote-lost. `n` pairs a reply
+with its request.
 """
 
 import ctypes
@@ -49,7 +50,7 @@ class Instance:
         self.pidfd = -1
         self.status_fd = -1
         self.status_data = b""
-        self.request: tuple[int, Any] | None = None  # (n, channel) while the spawn is not yet answered
+        self.request: tuple[Any, Any] | None = None  # (n, channel) while the spawn is not yet answered
         self.executed = False
         self.exit: dict[str, Any] | None = None
 
@@ -171,7 +172,10 @@ class Keeper:
                 self.quitting = not self.instances
                 self.tell(channel, {"n": message.get("n"), "ok": self.quitting, "instances": len(self.instances)})
             case other:
-                self.tell(channel, {"n": message.get("n"), "error": {"stage": f"op {other}", "errno": errno.ENOSYS, "path": ""}})
+                self.tell(
+                    channel,
+                    {"n": message.get("n"), "error": {"stage": f"op {other}", "errno": errno.ENOSYS, "path": ""}},
+                )
 
     def hello(self, channel: Any, message: dict[str, Any]) -> None:
         """Tell everything: this is how a new manager learns what runs, and gets the pipes."""

@@ -43,7 +43,9 @@ class ChildError(Exception):
 
 
 def prepare(spec: dict[str, Any], *, stdout: int, stderr: int, control: int | None) -> dict[str, str]:
-    """Turn this fresh child into what `spec` asks for; return the environment to execute with. ChildError if a step fails."""
+    """Turn this fresh child into what `spec` asks for; return the environment to execute with. ChildError if a step
+    fails.
+    """
     env: dict[str, str] = dict(spec.get("env") or {})
     os.setsid()  # own session and process group: the group id is the pid, and no terminal can hang it up
     # Into its cgroups before anything else costs memory, and before the privilege to do so is dropped.

@@ -75,7 +75,9 @@ class Channel:
                 self._out[0] = (data[sent:], [])
 
     def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """All complete frames that are there now. EOFError when the peer has closed; WireError when it talks rubbish."""
+        """All complete frames that are there now. EOFError when the peer has closed; WireError when it talks
+        rubbish.
+        """
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(_READ_BYTES, socket.CMSG_SPACE(4 * _FDS_PER_RECEIVE))
         except BlockingIOError:

@@ -25,9 +25,7 @@ class DaemonStatus(enum.Enum):
         return self in _WITH_INSTANCE
 
 
-_WITH_INSTANCE = frozenset(
-    {DaemonStatus.STARTING, DaemonStatus.RUNNING, DaemonStatus.PAUSED, DaemonStatus.STOPPING}
-)
+_WITH_INSTANCE = frozenset({DaemonStatus.STARTING, DaemonStatus.RUNNING, DaemonStatus.PAUSED, DaemonStatus.STOPPING})
 
 
 class FailureReason(enum.Enum):

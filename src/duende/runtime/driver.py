@@ -1,8 +1,8 @@
 """The loop around the core: event → step → commit → perform.
 
-Events are queued and handled in batches: all steps of a batch are decided first, written in one transaction, and only then
-performed, so what is about to be done is always on record before it is done. Effects that take time run as tasks owned here;
-their outcome is posted as the next event. The driver knows adapters and the store, but no policy.
+Events are queued and handled in batches: all steps of a batch are decided first, written in one transaction, and only
+then performed, so what is about to be done is always on record before it is done. Effects that take time run as tasks
+owned here; their outcome is posted as the next event. The driver knows adapters and the store, but no policy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from duende.adapters.base import InstanceKey, PlatformAdapter
 from duende.adapters.native.render import failed_start
 from duende.config.daemon import DaemonConfig
 from duende.core.effects import ArmTimer, Effect, KillTree, Note, SendSignal, Spawn
-from duende.core.events import Event, Exited, SpawnFailed, Spawned, TimerFired
+from duende.core.events import Event, Exited, Spawned, SpawnFailed, TimerFired
 from duende.core.lifecycle import step
 from duende.core.state import DaemonState
 from duende.errors import NotFound, PlatformError
@@ -57,13 +57,19 @@ class Slot:
 
     def record(self) -> Record:
         """As it is stored."""
-        extra = {"wall_started_s": self.wall_started_s, "gaps": list(self.limits_not_enforced), "platform": self.config.platform}
+        extra = {
+            "wall_started_s": self.wall_started_s,
+            "gaps": list(self.limits_not_enforced),
+            "platform": self.config.platform,
+        }
         handle = self.handle.to_json() if self.handle else None
         return Record(self.config.name, str(self.id), self.state.to_json(), handle, extra)
 
 
 class Driver:
-    """Owns the slots' states. `on_step(slot, before, event)` is called after a batch is committed, for each step that changed one."""
+    """Owns the slots' states. `on_step(slot, before, event)` is called after a batch is committed, for each step that
+    changed one.
+    """
 
     def __init__(
         self, store: Store, events: EventLog, clock: Clock, on_step: Callable[[Slot, DaemonState, Event], None],
@@ -146,7 +152,7 @@ class Driver:
             for effect in effects:
                 self._perform(slot, effect)
             if isinstance(event, Exited):
-                self._own(slot.adapter.release(InstanceKey(slot.config.name, event.instance)))
+                self.own(slot.adapter.release(InstanceKey(slot.config.name, event.instance)))
             if slot.state is not before:
                 slot.changed.set()
                 slot.changed = asyncio.Event()
@@ -183,7 +189,9 @@ class Driver:
         self._events.committed()
         if not written:
             if not was_in_trouble:
-                self._events.record("", "alert", f"{self._store.trouble}; supervision goes on, it is written when it can be")
+                self._events.record(
+                    "", "alert", f"{self._store.trouble}; supervision goes on, it is written when it can be"
+                )
             if self._store_retry is None:
                 self._store_retry = asyncio.get_running_loop().call_later(_STORE_RETRY_S, self._retry_store)
         elif was_in_trouble:
@@ -200,11 +208,11 @@ class Driver:
             case ArmTimer(token=token, deadline_s=deadline_s):
                 self._timers.arm(slot.config.name, token, deadline_s)
             case Spawn(instance=instance):
-                self._own(self._spawn(slot, instance))
+                self.own(self._spawn(slot, instance))
             case SendSignal(signal=number, tree=tree):
-                self._own(self._signal(slot, number, tree))
+                self.own(self._signal(slot, number, tree))
             case KillTree(leader_only=leader_only):
-                self._own(self._kill(slot, leader_only))
+                self.own(self._kill(slot, leader_only))
             case Note():
                 pass  # written by _describe, before the effects
 
@@ -245,7 +253,8 @@ class Driver:
         self._events.record(slot.config.name, "alert", message, status=slot.state.status.value)
         self.wake()
 
-    def _own(self, work: Any) -> None:
+    def own(self, work: Any) -> None:
+        """Run a coroutine as a task of this driver; a failure is recorded, `close` ends it."""
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -255,7 +264,9 @@ class Driver:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug of ours must be seen, and must not stop the supervision of everything else.
             self._events.record("", "alert", f"internal error: {type(error).__name__}: {error}")
-            asyncio.get_running_loop().call_exception_handler({"message": "an effect failed", "exception": error, "task": task})
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "an effect failed", "exception": error, "task": task}
+            )
             self.wake()
 
     def _is_live(self, name: str, token: int) -> bool:

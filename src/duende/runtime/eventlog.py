@@ -31,13 +31,20 @@ class EventLog:
         self._wake = asyncio.Event()
 
     def record(
-        self, daemon: str, kind: str, message: str, *, status: str | None = None, cause: str = "", data: dict[str, Any] | None = None
+        self,
+        daemon: str,
+        kind: str,
+        message: str,
+        *,
+        status: str | None = None,
+        cause: str = "",
+        data: dict[str, Any] | None = None,
     ) -> None:
         """Number an event; it goes out with the next commit."""
         self.last_seq += 1
         self._unwritten.append({
-            "seq": self.last_seq, "time": rfc3339(self._clock.wall_s()), "daemon": daemon, "kind": kind, "status": status,
-            "cause": cause, "message": message, "data": data or {},
+            "seq": self.last_seq, "time": rfc3339(self._clock.wall_s()), "daemon": daemon, "kind": kind,
+            "status": status, "cause": cause, "message": message, "data": data or {},
         })  # fmt: skip
 
     def take_unwritten(self) -> list[dict[str, Any]]:
@@ -55,7 +62,9 @@ class EventLog:
         return self._store.events_after(seq, limit)
 
     async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
-        """All events after that number, then new ones as they come. A reader that is slow gets them later, none is skipped."""
+        """All events after that number, then new ones as they come. A reader that is slow gets them later, none is
+        skipped.
+        """
         while True:
             wake = self._wake
             page = self.since(after)

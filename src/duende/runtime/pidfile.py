@@ -10,7 +10,9 @@ __all__ = ["remove", "write"]
 
 
 def write(path: Path, pid: int) -> None:
-    """Put `pid` there in one step (rename(2)); readable by all, like the pid files of other daemons. OSError if it can't."""
+    """Put `pid` there in one step (rename(2)); readable by all, like the pid files of other daemons. OSError if it
+    can't.
+    """
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(fd, "w", encoding="ascii") as file:

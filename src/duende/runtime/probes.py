@@ -108,7 +108,9 @@ async def _http(url: str) -> None:
         raise ProbeFailed(f"{url}: {_words(error)}") from error
     try:
         host = parts.netloc.rpartition("@")[2]
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: duende\r\nConnection: close\r\n\r\n".encode())
+        writer.write(
+            f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: duende\r\nConnection: close\r\n\r\n".encode()
+        )
         line = await reader.readline()
     except (OSError, ValueError) as error:
         raise ProbeFailed(f"{url}: {error}") from error

@@ -1,7 +1,7 @@
 """No zombies: a manager is a child subreaper, and may be PID 1 of a container, so strangers become its children.
 
-Only zombies that nobody here waits for are reaped: the keeper, the commands of probes and instances that fell to us have
-their own waiters, who would miss their exit status.
+Only zombies that nobody here waits for are reaped: the keeper, the commands of probes and instances that fell to us
+have their own waiters, who would miss their exit status.
 """
 
 from __future__ import annotations

@@ -19,7 +19,12 @@ TAIL_LINES = 5  # of its log, for a daemon that failed
 
 def stack_status(stack: str, keeper_pid: int | None, uptime_s: float, daemons: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole answer."""
-    manager = {"pid": os.getpid(), "uptime_s": round(uptime_s, 3), "version": duende.__version__, "keeper_pid": keeper_pid}
+    manager = {
+        "pid": os.getpid(),
+        "uptime_s": round(uptime_s, 3),
+        "version": duende.__version__,
+        "keeper_pid": keeper_pid,
+    }
     return {"stack": stack, "manager": manager, "daemons": daemons}
 
 

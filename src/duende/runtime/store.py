@@ -1,9 +1,10 @@
 """What must survive the manager, in SQLite (WAL): desired state, instances, restart history, numbered events.
 
 Everything is written before it is done (`commit` first, then the effects). A commit is on its way to the disk when it
-returns: enough for a manager that is killed, since the kernel keeps what was written. What the *user* said (`durable`) is
-synced, since that must survive a power cut too. When the disk is full nothing is lost and nothing stops: what could not be
-written waits in memory, the newest state of each daemon and a bounded number of events, and goes out with the next commit.
+returns: enough for a manager that is killed, since the kernel keeps what was written. What the *user* said (`durable`)
+is synced, since that must survive a power cut too. When the disk is full nothing is lost and nothing stops: what could
+not be written waits in memory, the newest state of each daemon and a bounded number of events, and goes out with the
+next commit.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ CREATE TABLE IF NOT EXISTS daemon (
     name TEXT PRIMARY KEY, id TEXT NOT NULL, state TEXT NOT NULL, handle TEXT, extra TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS history (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, started TEXT NOT NULL, ended TEXT,
-    exit TEXT
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, instance INTEGER NOT NULL, pid INTEGER, started TEXT NOT NULL,
+    ended TEXT, exit TEXT
 );
 CREATE INDEX IF NOT EXISTS history_by_instance ON history (name, instance);
 CREATE TABLE IF NOT EXISTS event (
@@ -116,7 +117,8 @@ class Store:
     def events_after(self, seq: int, limit: int) -> list[dict[str, Any]]:
         """Events with a greater number, oldest first."""
         rows = self._db.execute(
-            "SELECT seq, time, daemon, kind, status, cause, message, data FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, time, daemon, kind, status, cause, message, data FROM event WHERE seq > ? "
+            "ORDER BY seq LIMIT ?",
             (seq, limit),
         )
         keys = ("seq", "time", "daemon", "kind", "status", "cause", "message")
@@ -127,10 +129,17 @@ class Store:
     def history(self, name: str, limit: int) -> list[dict[str, Any]]:
         """The last incarnations of a daemon, newest first."""
         rows = self._db.execute(
-            "SELECT instance, pid, started, ended, exit FROM history WHERE name = ? ORDER BY number DESC LIMIT ?", (name, limit)
+            "SELECT instance, pid, started, ended, exit FROM history WHERE name = ? ORDER BY number DESC LIMIT ?",
+            (name, limit),
         )
         return [
-            {"instance": instance, "pid": pid, "started": started, "ended": ended, "exit": json.loads(exit) if exit else None}
+            {
+                "instance": instance,
+                "pid": pid,
+                "started": started,
+                "ended": ended,
+                "exit": json.loads(exit) if exit else None,
+            }
             for instance, pid, started, ended, exit in rows
         ]
 
@@ -194,13 +203,17 @@ class Store:
         if self._since_prune >= _PRUNE_EVERY:
             self._since_prune = 0
             self._db.execute("DELETE FROM event WHERE seq <= (SELECT max(seq) FROM event) - ?", (_EVENTS_KEPT,))
-            self._db.execute("DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?", (_HISTORY_KEPT,))
+            self._db.execute(
+                "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?", (_HISTORY_KEPT,)
+            )
 
     def set_meta(self, key: str, value: str) -> None:
         """Store a single value, synced. StateError when it can't be written."""
         try:
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+            self._db.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+            )
             self._db.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as error:
             raise StateError(f"cannot write {self.path}: {error}") from error

@@ -1,8 +1,8 @@
 """What a new manager makes of what it finds: the stored states on one side, the living instances on the other.
 
-The stored state says what was decided, the platform says what is. Where both agree nothing happens at all: timers go on to
-their deadlines, backoff stands where it stood. Where they differ, the difference is told to the core as the events that the
-former manager did not live to see.
+The stored state says what was decided, the platform says what is. Where both agree nothing happens at all: timers go
+on to their deadlines, backoff stands where it stood. Where they differ, the difference is told to the core as the
+events that the former manager did not live to see.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def after_reboot(state: DaemonState) -> DaemonState:
     if status.has_instance or status is DaemonStatus.BACKOFF:
         status = DaemonStatus.STOPPED
     return replace(
-        state, status=status, executed=False, ready=False, waiting=False, start_again=False, kill_asked=False, stop_cause="",
+        state, status=status, executed=False, ready=False, waiting=False, start_again=False, kill_asked=False,
+        stop_cause="",
         attempt=0, failures_s=(), started_s=None, ready_s=None, timers=(),
     )  # fmt: skip
 
@@ -71,4 +72,6 @@ async def _missing(driver: Driver, slot: Slot) -> None:
     if slot.handle is not None and isinstance(adapter, NativeAdapter) and await adapter.adopt(slot.key, slot.handle):
         return
     pid = slot.handle.pid if slot.handle else None
-    driver.post(name, Exited(state.instance, ExitInfo.unknown(f"pid {pid} ended while neither manager nor keeper was there")))
+    driver.post(
+        name, Exited(state.instance, ExitInfo.unknown(f"pid {pid} ended while neither manager nor keeper was there"))
+    )

@@ -10,14 +10,16 @@ from duende.system.clock import Clock
 
 __all__ = ["Timers"]
 
-# The event loop's clock stands still while the machine is suspended, the boot-time clock does not. A wait is never longer
-# than this, so after a resume a deadline is late by at most as much. (timerfd on CLOCK_BOOTTIME would be exact;
+# The event loop's clock stands still while the machine is suspended, the boot-time clock does not. A wait is never
+# longer than this, so after a resume a deadline is late by at most as much. (timerfd on CLOCK_BOOTTIME would be exact;
 # Python has it from 3.13.)
 _LONGEST_WAIT_S = 300.0
 
 
 class Timers:
-    """Calls `fire(name, token)` when due. Tokens that nobody waits for any more are told by `is_live` and cost no wake-up."""
+    """Calls `fire(name, token)` when due. Tokens that nobody waits for any more are told by `is_live` and cost no
+    wake-up.
+    """
 
     def __init__(self, clock: Clock, fire: Callable[[str, int], None], is_live: Callable[[str, int], bool]) -> None:
         self._clock = clock

@@ -18,8 +18,8 @@ Verdict = Callable[[Slot], tuple[bool, str] | None]
 
 
 def ready(after_failures: int) -> Verdict:
-    """Ready, or completed; not ok as soon as it fails (also when it will be tried again: that is said). `after_failures` is
-    the number of failed tries it had before, so that an old failure is not taken for a new one."""
+    """Ready, or completed; not ok as soon as it fails (also when it will be tried again: that is said).
+    `after_failures` is the number of failed tries it had before, so that an old failure is not taken for a new one."""
 
     def judge(slot: Slot) -> tuple[bool, str] | None:
         state = slot.state

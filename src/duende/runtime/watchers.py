@@ -1,7 +1,7 @@
 """One watcher per running incarnation: waits for readiness where that must be polled, then checks health.
 
-A watcher is a task that lives no longer than its incarnation; checks never overlap, and a paused daemon is not checked, so
-that a SIGSTOP is not taken for illness.
+A watcher is a task that lives no longer than its incarnation; checks never overlap, and a paused daemon is not
+checked, so that a SIGSTOP is not taken for illness.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class Watchers:
         env, cwd = self._environment_of(slot), str(slot.config.working_dir or "/")
         ready = probes.ready_probe(slot.config.ready, env, cwd)
         if ready is not None and not slot.state.ready:
-            while not (await probes.measured(ready, max(slot.config.ready.interval, 1.0))).is_healthy:
-                # Polling: a port that opens tells nobody.
+            while not (await probes.measured(ready, max(slot.config.ready.interval, 1.0))).is_healthy:  # noqa: ASYNC110
                 await asyncio.sleep(slot.config.ready.interval)
             self._post(slot.config.name, BecameReady(instance))
         if not _is_checked(slot):
@@ -87,7 +86,9 @@ class Watchers:
             failures = 0 if health.is_healthy else failures + 1
             settled = health.is_healthy or failures >= check.retries
             if settled or last_healthy is None:
-                news = settled and health.is_healthy != last_healthy and not (last_healthy is None and health.is_healthy)
+                news = (
+                    settled and health.is_healthy != last_healthy and not (last_healthy is None and health.is_healthy)
+                )
                 self._report(slot, health, news)
             if settled:
                 last_healthy = health.is_healthy
@@ -95,9 +96,7 @@ class Watchers:
                 self._post(slot.config.name, BecameUnhealthy(instance, health.reason))
             await asyncio.sleep(check.interval)
 
-    async def _ask(
-        self, slot: Slot, check: HealthCheckConfig, env: Mapping[str, str], cwd: str
-    ) -> HealthStatus | None:
+    async def _ask(self, slot: Slot, check: HealthCheckConfig, env: Mapping[str, str], cwd: str) -> HealthStatus | None:
         """One answer, or None when this daemon can't be asked at all."""
         probe = probes.health_probe(check, env, cwd)
         if probe is not None:

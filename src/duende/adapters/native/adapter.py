@@ -1,9 +1,10 @@
 """The native adapter: instances are children of the keeper, watched and signalled through pidfds.
 
-Each instance has a record here with a pidfd of our own, so that a signal can only ever reach that very process. The keeper
-reports exits and holds the zombie until `release`. When the leader has ended, what it left behind is killed (unless
-`kill_mode = "process"`) and only then the exit is reported. If the keeper dies, its records become *orphans*: their
-pidfds tell when they end, and the kernel (PIDFD_GET_INFO, Linux 6.15) or wait(2), where they fell to us, tells how.
+Each instance has a record here with a pidfd of our own, so that a signal can only ever reach that very process. The
+keeper reports exits and holds the zombie until `release`. When the leader has ended, what it left behind is killed
+(unless `kill_mode = "process"`) and only then the exit is reported. If the keeper dies, its records become *orphans*:
+their pidfds tell when they end, and the kernel (PIDFD_GET_INFO, Linux 6.15) or wait(2), where they fell to us,
+tells how.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from duende.adapters.base import (
-    AdapterEvent,
     AdapterTrouble,
     Capabilities,
     EventSink,
@@ -80,8 +80,8 @@ class _Record:
 class NativeAdapter(PlatformAdapter):
     """Processes of this machine.
 
-    `directory` holds the keeper's socket and must be private to this user; without one a temporary directory is made and
-    the keeper ends with `close`, if nothing runs. `on_output` takes the pipes; without it output goes nowhere.
+    `directory` holds the keeper's socket and must be private to this user; without one a temporary directory is made
+    and the keeper ends with `close`, if nothing runs. `on_output` takes the pipes; without it output goes nowhere.
     """
 
     platform = Platform.NATIVE
@@ -243,7 +243,9 @@ class NativeAdapter(PlatformAdapter):
         return self._find(handle).tree
 
     async def adopt(self, key: InstanceKey, handle: DaemonHandle) -> bool:
-        """Take an instance that no keeper knows, if that very process still lives: (pid, start time, boot id) decide."""
+        """Take an instance that no keeper knows, if that very process still lives: (pid, start time, boot id)
+        decide.
+        """
         data = handle.data
         pidfd = open_identified(Identity(data["pid"], data["start_ticks"], data["boot_id"]))
         if pidfd is None:
@@ -254,7 +256,9 @@ class NativeAdapter(PlatformAdapter):
         asyncio.get_running_loop().add_reader(pidfd, self._orphan_ended, record)
         if self.on_output is not None:
             try:
-                streams = [os.open(f"/proc/{data['pid']}/fd/{n}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for n in (1, 2)]
+                streams = [
+                    os.open(f"/proc/{data['pid']}/fd/{n}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for n in (1, 2)
+                ]
             except OSError as error:
                 self._sink(AdapterTrouble(f"the output of {key} can't be had again: {error.strerror}"))
             else:
@@ -286,7 +290,8 @@ class NativeAdapter(PlatformAdapter):
             return present
         handle = DaemonHandle.native(
             DaemonId.parse(note["id"]), found.pid, start_ticks=found.start_ticks, boot_id=boot_id(),
-            kill_mode=note["kill_mode"], marker=note["marker"], cgroup=note["cgroup"], memory_limit=note["memory_limit"],
+            kill_mode=note["kill_mode"], marker=note["marker"], cgroup=note["cgroup"],
+            memory_limit=note["memory_limit"],
         )  # fmt: skip
         cgroup = Cgroup.from_json(note["cgroup"]) if note["cgroup"] else None
         record = _Record(key, handle, Tree(found.pid, note["marker"], cgroup), pidfd_open(found.pid), config)
@@ -399,7 +404,9 @@ class NativeAdapter(PlatformAdapter):
     def _ended(self, record: _Record, code: int, status: int) -> None:
         kills = 0
         if record.tree.cgroup is not None and status == 9:
-            with contextlib.suppress(PlatformError):  # the cgroup is gone: then nothing counts kills, and it stays signal 9
+            with contextlib.suppress(
+                PlatformError
+            ):  # the cgroup is gone: then nothing counts kills, and it stays signal 9
                 kills = record.tree.cgroup.oom_kills() or 0
         limit = record.handle.data.get("memory_limit")
         self._finish(record, render.exit_info(code, status, at_s=time.time(), oom_kills=kills, memory_limit=limit))
@@ -412,7 +419,9 @@ class NativeAdapter(PlatformAdapter):
             record.control.close()
         if record.last_words:
             stage, error = record.last_words.get("stage"), record.last_words.get("error")
-            exit_info = ExitInfo(exit_info.reason, f"{stage} failed: {error}", exit_info.code, exit_info.signal, at_s=exit_info.at_s)
+            exit_info = ExitInfo(
+                exit_info.reason, f"{stage} failed: {error}", exit_info.code, exit_info.signal, at_s=exit_info.at_s
+            )
         record.exit = exit_info
         if record.handle.data.get("kill_mode") == KillMode.PROCESS.value or not self._left_behind(record):
             self._sink(InstanceExited(record.key, exit_info))
@@ -448,11 +457,15 @@ class NativeAdapter(PlatformAdapter):
     def _make_cgroup(self, config: DaemonConfig, instance: int) -> tuple[Cgroup | None, list[str]]:
         """The instance's cgroup with its limits set, and what is not enforced and why."""
         if self.cgroups is None:
-            wanted = [name for name in ("memory_bytes", "cpu_quota_percent", "pids_max") if getattr(config.resources, name)]
+            wanted = [
+                name for name in ("memory_bytes", "cpu_quota_percent", "pids_max") if getattr(config.resources, name)
+            ]
             return None, [f"{name}: {self.no_cgroups_because}" for name in wanted]
         try:
             cgroup = self.cgroups.create(self.stack, config.name, instance, config.resources)
-        except InvalidState:  # left by a spawn that failed, or by a state that was deleted: nothing of ours may live in it
+        except (
+            InvalidState
+        ):  # left by a spawn that failed, or by a state that was deleted: nothing of ours may live in it
             for left in self.cgroups.list_existing(self.stack):
                 if left.name == config.name and left.instance == instance:
                     left.kill()

@@ -45,9 +45,13 @@ class KeeperInstance:
 
 
 class KeeperClient:
-    """One connection. `on_event` gets every event of the keeper; `on_lost` is called once when the connection breaks."""
+    """One connection. `on_event` gets every event of the keeper; `on_lost` is called once when the connection
+    breaks.
+    """
 
-    def __init__(self, directory: Path, on_event: Callable[[dict[str, Any]], None], on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: Path, on_event: Callable[[dict[str, Any]], None], on_lost: Callable[[str], None]
+    ) -> None:
         self.socket_path = directory / "keeper.sock"
         self.notify_path = directory / "notify.sock"
         self.log_path = directory / "keeper.log"

@@ -18,7 +18,9 @@ _READS_PER_TURN = 16  # so that a worker that floods its line can't keep the eve
 
 
 class ControlLine:
-    """Owns the socket. `on_event` gets what the worker says unasked; a closed line answers every question with an error."""
+    """Owns the socket. `on_event` gets what the worker says unasked; a closed line answers every question with an
+    error.
+    """
 
     def __init__(self, fd: int, on_event: Callable[[dict[str, Any]], None]) -> None:
         self._sock = socket.socket(fileno=fd)
@@ -29,7 +31,9 @@ class ControlLine:
         asyncio.get_running_loop().add_reader(self._sock.fileno(), self._readable)
 
     async def ask(self, op: str, timeout_s: float) -> dict[str, Any]:
-        """Send a question, await its answer. OperationTimeout, or PlatformIoError when the worker is gone or does not read."""
+        """Send a question, await its answer. OperationTimeout, or PlatformIoError when the worker is gone or does not
+        read.
+        """
         self._n += 1
         n = self._n
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()

@@ -12,7 +12,9 @@ __all__ = ["exit_of_stranger"]
 
 
 def exit_of_stranger(pidfd: int, pid: int, *, at_s: float) -> ExitInfo:
-    """Ask wait(2) first, since it may have fallen to us as subreaper; then the kernel (Linux 6.15); else say `unknown`."""
+    """Ask wait(2) first, since it may have fallen to us as subreaper; then the kernel (Linux 6.15); else say
+    `unknown`.
+    """
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
@@ -28,5 +30,6 @@ def exit_of_stranger(pidfd: int, pid: int, *, at_s: float) -> ExitInfo:
     if status is not None:
         return status.to_exit_info(at_s=at_s)
     return ExitInfo.unknown(
-        f"pid {pid} ended while the keeper was dead; this kernel does not tell strangers how (needs Linux 6.15)", at_s=at_s
+        f"pid {pid} ended while the keeper was dead; this kernel does not tell strangers how (needs Linux 6.15)",
+        at_s=at_s,
     )

@@ -16,9 +16,20 @@ from duende.errors import PlatformError, PlatformIoError, ResourceLimit, SpawnFa
 from duende.model.exits import ExitInfo, ExitReason
 from duende.model.ids import DaemonId
 
-__all__ = ["MARKER", "environment", "exit_info", "failed_start", "spawn_error", "spawn_spec", "worker_spec", "zygote_argv"]
+__all__ = [
+    "MARKER",
+    "environment",
+    "exit_info",
+    "failed_start",
+    "spawn_error",
+    "spawn_spec",
+    "worker_spec",
+    "zygote_argv",
+]
 
-MARKER = "DUENDE_INSTANCE_ID"  # in the environment of every process of an instance; finds strays where there is no cgroup
+MARKER = (
+    "DUENDE_INSTANCE_ID"  # in the environment of every process of an instance; finds strays where there is no cgroup
+)
 
 # Set for the manager by whoever supervises *it*; a daemon that inherited them would speak to the wrong supervisor.
 _NOT_INHERITED = frozenset({
@@ -30,18 +41,28 @@ _NOT_INHERITED = frozenset({
 _CLD_EXITED = 1
 _CLD_DUMPED = 3
 
-# What another try may mend by itself: too many processes, no memory, no descriptors, a file that is just being replaced.
+# What another try may mend by itself: too many processes, no memory, no descriptors, a file that is just being
+# replaced.
 _TRANSIENT = frozenset({"EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ETXTBSY", "EINTR", "ENOSPC", "EBUSY", "EPIPE", "EIO"})
 
 
 def environment(
-    config: DaemonConfig, id: DaemonId, instance: int, base: Mapping[str, str], account: Account, notify_path: Path | None
+    config: DaemonConfig,
+    id: DaemonId,
+    instance: int,
+    base: Mapping[str, str],
+    account: Account,
+    notify_path: Path | None,
 ) -> dict[str, str]:
-    """The complete environment of an instance: the manager's (not in clean mode), the user's, the configured one, ours."""
+    """The complete environment of an instance: the manager's (not in clean mode), the user's, the configured one,
+    ours.
+    """
     env: dict[str, str] = {}
     if not config.clean_env:
         env.update(
-            (name, value) for name, value in base.items() if name not in _NOT_INHERITED and not name.startswith("DUENDE_")
+            (name, value)
+            for name, value in base.items()
+            if name not in _NOT_INHERITED and not name.startswith("DUENDE_")
         )
     env.update(account.environment)
     env.update(config.env)
@@ -109,7 +130,9 @@ def worker_spec(config: DaemonConfig, id: DaemonId) -> dict[str, Any]:
 
 
 def _source_folders(config: DaemonConfig) -> list[str]:
-    """The folder of the configuration file: a class beside its `duende.toml` is found whatever the working directory."""
+    """The folder of the configuration file: a class beside its `duende.toml` is found whatever the working
+    directory.
+    """
     file, colon, _ = config.source.rpartition(":")
     folder = os.path.dirname(file if colon else config.source)
     return [folder] if folder else []
@@ -127,7 +150,9 @@ def _package_root() -> str:
 
 
 def exit_info(code: int, status: int, *, at_s: float, oom_kills: int = 0, memory_limit: int | None = None) -> ExitInfo:
-    """waitid's (si_code, si_status) in words. A SIGKILL while the kernel counted out-of-memory kills was one of them."""
+    """waitid's (si_code, si_status) in words. A SIGKILL while the kernel counted out-of-memory kills was one of
+    them.
+    """
     if code == _CLD_EXITED:
         return ExitInfo.from_code(status, at_s=at_s)
     if status == 9 and oom_kills > 0:
@@ -153,9 +178,11 @@ def spawn_error(error: Mapping[str, Any], config: DaemonConfig) -> PlatformError
         case "nice":
             text = f"cannot set nice {path}: {words} ({name}); values below the present one need root or CAP_SYS_NICE"
         case "rlimit":
-            text = f"cannot set the limit {path}: {words} ({name}); a hard limit can't be raised without CAP_SYS_RESOURCE"
+            text = (
+                f"cannot set the limit {path}: {words} ({name}); a hard limit can't be raised without CAP_SYS_RESOURCE"
+            )
         case "fork" | "pipe" | "pidfd" | "zygote":
-            text = f"cannot start a process ({stage}): {words} ({name}); the machine or the keeper has none left, retried later"
+            text = f"cannot start a process ({stage}): {words} ({name}); it is tried again later"
         case _:
             text = f"cannot start: {stage}: {words} ({name}) {path}".rstrip()
     if name in _TRANSIENT:
@@ -178,7 +205,10 @@ def _exec_hint(number: int, path: str, config: DaemonConfig) -> str:
     if number == names.ENOEXEC:
         return "; it is neither a program nor a script whose first line names its interpreter (#!/bin/sh)"
     if number == names.E2BIG:
-        return "; the environment and arguments are larger than the kernel allows (128 KiB each string, a quarter of the stack limit in all)"
+        return (
+            "; the environment and arguments are larger than the kernel allows "
+            "(128 KiB each string, a quarter of the stack limit in all)"
+        )
     return ""
 
 

@@ -1,8 +1,8 @@
 """Everything that belongs to an instance: by its cgroup where there is one, otherwise as far as traces lead.
 
-Without a cgroup a process is taken for part of an instance when it is in the leader's session or process group, descends from
-the leader, or carries the instance's marker in its environment. A process that cleared its environment, left the session
-and whose parents are gone is not found that way; `duende status` says so by `limits_not_enforced`.
+Without a cgroup a process is taken for part of an instance when it is in the leader's session or process group,
+descends from the leader, or carries the instance's marker in its environment. A process that cleared its environment,
+left the session and whose parents are gone is not found that way; `duende status` says so by `limits_not_enforced`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _KILL_ROUNDS = 20  # a tree that forks while it is killed loses a generation eac
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The processes of one instance. `leader` may have ended, but its number is still held as a zombie by its parent."""
+    """The processes of one instance. `leader` may have ended, but its number is still held as a zombie by its
+    parent.
+    """
 
     leader: int
     marker: str
@@ -99,7 +101,9 @@ def _dying(pid: int) -> bool:
 
 
 def _send(pid: int, number: int) -> None:
-    """Through a pidfd: between listing and signalling the number may have become a stranger's, but not silently ours."""
+    """Through a pidfd: between listing and signalling the number may have become a stranger's, but not silently
+    ours.
+    """
     try:
         fd = pidfd_open(pid)
     except NotFound:

@@ -23,7 +23,9 @@ class Account:
 
 
 def look_up(user: str | None, group: str | None) -> Account:
-    """Find `user` (name or number) and `group`. ConfigError names the one that does not exist, or that we may not become."""
+    """Find `user` (name or number) and `group`. ConfigError names the one that does not exist, or that we may not
+    become.
+    """
     if user is None and group is None:
         return Account()
     entry = _user(user) if user is not None else None
@@ -46,7 +48,9 @@ def look_up(user: str | None, group: str | None) -> Account:
 def _unprivileged(user: str | None, group: str | None, uid: int | None, gid: int | None) -> Account:
     """Without root the only user one can become is oneself."""
     if uid is not None and uid != os.geteuid():
-        raise ConfigError(f"cannot run as user {user!r}: the manager runs as uid {os.geteuid()}, and only root may change users")
+        raise ConfigError(
+            f"cannot run as user {user!r}: the manager runs as uid {os.geteuid()}, and only root may change users"
+        )
     if gid is not None and gid != os.getegid() and gid not in os.getgroups():
         raise ConfigError(f"cannot run with group {group!r}: the manager is not a member of it, and not root")
     return Account(gid=gid if gid != os.getegid() else None)

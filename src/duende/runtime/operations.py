@@ -1,0 +1,179 @@
+"""What users ask for: start, stop, restart, signal, wait. Each is posted to the core, then its outcome is awaited."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from duende.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
+from duende.errors import PlatformError
+from duende.model.health import HealthStatus
+from duende.model.status import DaemonStatus
+from duende.runtime import report, waiting
+from duende.runtime.driver import Driver, Slot
+
+__all__ = ["Operations"]
+
+
+class Operations(abc.ABC):
+    """The part of the manager that acts on daemons by name."""
+
+    _driver: Driver
+    health: dict[str, HealthStatus]
+
+    @property
+    @abc.abstractmethod
+    def slots(self) -> dict[str, Slot]:
+        """The daemons by name, in the order of the file."""
+
+    @abc.abstractmethod
+    def match(self, patterns: Sequence[str]) -> list[str]:
+        """Names and globs to names."""
+
+    @abc.abstractmethod
+    def _unmet(self, slot: Slot) -> tuple[str, ...]:
+        """What it still waits for."""
+
+    async def start(
+        self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Start daemons (all that are not stopped by hand, if none is named) and wait until each is ready or has
+        failed.
+        """
+        return await self._operate(names, self._start_one, wait, timeout_s)
+
+    async def stop(
+        self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Stop daemons and keep them stopped. Stopping what is stopped is no error."""
+        return await self._operate(names, self._stop_one, wait, timeout_s)
+
+    async def kill(
+        self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """SIGKILL whole trees at once, and keep them stopped."""
+        return await self._operate(names, self._kill_one, wait, timeout_s)
+
+    async def restart(
+        self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """A new incarnation of each; one that did not run is started."""
+        return await self._operate(names, self._restart_one, wait, timeout_s)
+
+    async def reload(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Send each its reload signal (SIGHUP unless configured)."""
+        return [
+            await self._signal_one(self.slots[name], int(self.slots[name].config.reload_signal))
+            for name in self._chosen(names)
+        ]
+
+    async def signal(self, names: Sequence[str], signal: int, *, tree: bool = False) -> list[dict[str, Any]]:
+        """Send a signal by its Linux number."""
+        return [await self._signal_one(self.slots[name], signal, tree) for name in self._chosen(names)]
+
+    async def wait(
+        self, names: Sequence[str], *, until: str = "ready", timeout_s: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Wait until each is `ready`, `running`, `stopped`, `exited` (its present incarnation) or `healthy`."""
+        await self._driver.idle.wait()
+
+        def judge(slot: Slot) -> waiting.Verdict:
+            match until:
+                case "ready":
+                    return waiting.ready(slot.state.attempt)
+                case "running":
+                    return waiting.running
+                case "stopped":
+                    return waiting.gone
+                case "exited":
+                    return waiting.exited(slot.state.instance)
+                case "healthy":
+                    return self._is_healthy
+                case _:
+                    raise ValueError(f"cannot wait for {until!r}; known are ready, running, stopped, exited, healthy")
+
+        slots = [self.slots[name] for name in self._chosen(names)]
+        judges = [(slot, judge(slot)) for slot in slots]
+        return list(await asyncio.gather(*(waiting.until(slot, j, timeout_s, changed=False) for slot, j in judges)))
+
+    # --- operations on one daemon
+
+    async def _operate(
+        self, names: Sequence[str], one: Any, wait: bool, timeout_s: float | None
+    ) -> list[dict[str, Any]]:
+        await self._driver.idle.wait()
+        planned = [(self.slots[name], *one(self.slots[name], bool(names))) for name in self._chosen(names)]
+        await self._driver.idle.wait()
+        if not wait:
+            return [report.result(slot, True, changed) for slot, changed, _ in planned]
+        return list(
+            await asyncio.gather(
+                *(waiting.until(slot, judge, timeout_s, changed=changed) for slot, changed, judge in planned)
+            )
+        )
+
+    def _start_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
+        state = slot.state
+        attempt = 0 if state.status is DaemonStatus.BACKOFF else state.attempt
+        judge = self._or_blocked(waiting.ready(attempt))
+        changed = not (state.status.has_instance and state.status is not DaemonStatus.STOPPING)
+        if not named and not state.wanted:
+            return False, lambda slot: (True, "stopped by hand, left so")
+        self._driver.post(slot.config.name, StartRequested(blocked=bool(self._unmet(slot))), durable=True)
+        return changed, judge
+
+    def _stop_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
+        changed = slot.state.status.has_instance or slot.state.status is DaemonStatus.BACKOFF
+        self._driver.post(slot.config.name, StopRequested(), durable=True)
+        return changed, waiting.gone
+
+    def _kill_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
+        changed = slot.state.status.has_instance or slot.state.status is DaemonStatus.BACKOFF
+        self._driver.post(slot.config.name, KillRequested(), durable=True)
+        return changed, waiting.gone
+
+    def _restart_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
+        before = slot.state.instance
+        judge = waiting.ready(0)
+        self._driver.post(slot.config.name, RestartRequested(), durable=True)
+        return True, lambda slot: judge(slot) if slot.state.instance > before else None
+
+    def _or_blocked(self, judge: waiting.Verdict) -> waiting.Verdict:
+        """A daemon that waits for one that failed would be waited for in vain: say so; it still starts when that one
+        comes.
+        """
+
+        def judge_both(slot: Slot) -> tuple[bool, str] | None:
+            if slot.state.waiting:
+                for name in self._unmet(slot):
+                    other = self.slots.get(name)
+                    if other is not None and waiting.is_hopeless(other):
+                        why = other.state.exit.message if other.state.exit else other.state.status.value
+                        return False, f"waits for {name}, which is {other.state.status.value} ({why})"
+            return judge(slot)
+
+        return judge_both
+
+    async def _signal_one(self, slot: Slot, number: int, tree: bool = False) -> dict[str, Any]:
+        if slot.handle is None or not slot.state.executed:
+            return report.result(slot, False, False, f"does not run ({slot.state.status.value})")
+        try:
+            await slot.adapter.signal(slot.handle, number, tree=tree)
+        except PlatformError as error:
+            return report.result(slot, False, False, str(error))
+        return report.result(slot, True, True)
+
+    def _chosen(self, names: Sequence[str]) -> list[str]:
+        return self.match(names) if names else list(self.slots)
+
+    async def _settled(self, slot: Slot) -> None:
+        await self._driver.idle.wait()
+        await waiting.until(slot, waiting.gone, None, changed=True)
+
+    def _is_healthy(self, slot: Slot) -> tuple[bool, str] | None:
+        health = self.health.get(slot.config.name)
+        if slot.state.status is DaemonStatus.FAILED:
+            return False, slot.state.exit.message if slot.state.exit else ""
+        return (True, "") if slot.state.ready and health is not None and health.is_healthy else None
