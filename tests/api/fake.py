@@ -102,6 +102,9 @@ class FakeManager:
         one = {"pid": 77, "ppid": 1, "state": "S", "rss_bytes": 3 << 20, "cpu_s": 1.5}
         return [{"name": name, **one, "command": f"run {name}"} for name in names]
 
+    async def metrics(self, names: Sequence[str] = (), timeout_s: float = 1.0) -> list[Any]:
+        return [{"name": name, "metrics": {"requests": 3}, "error": ""} for name in names]
+
     def exec_environment(self, name: str) -> dict[str, Any]:
         self.calls.append(("exec", name))
         return self.environment

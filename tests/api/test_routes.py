@@ -250,10 +250,12 @@ def test_bad_bodies_are_named(api: Served, client: Client, body: Any, said: str)
     assert api.manager.calls == []
 
 
-def test_a_lone_surrogate_in_a_name_is_answered(client: Client) -> None:
-    with pytest.raises(ApiError, match="cannot find daemon") as caught:
-        client.post("/v1/stop", {"names": ["\ud800"]})
-    assert caught.value.status == 404
+def test_a_lone_surrogate_travels_as_its_escape(api: Served, client: Client) -> None:
+    with pytest.raises(ApiError, match="\ud800: unknown key"):
+        client.post("/v1/stop", {"names": ["web"], "\ud800": 1})
+    api.do(api.manager.events.add, "web", "note", "\ud800 here")
+    (event,) = events_of(client, "/v1/events?follow=0")
+    assert event["message"] == "\ud800 here"
 
 
 def test_every_route_has_a_summary_and_a_version() -> None:

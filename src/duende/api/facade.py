@@ -5,7 +5,7 @@ The answers are the wire forms of `types.py`, typed here as mappings so that a m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -43,10 +43,17 @@ class Manager(Protocol):
 
     def processes(self, names: Sequence[str]) -> Sequence[Wire]: ...
 
+    async def metrics(self, names: Sequence[str] = (), timeout_s: float = 1.0) -> list[DaemonMetricsWire]: ...
+
     def exec_environment(self, name: str) -> Wire: ...
 
     async def start(
-        self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
+        self,
+        names: Sequence[str] = (),
+        *,
+        wait: bool = True,
+        timeout_s: float | None = None,
+        refuse_running: Collection[str] = (),
     ) -> Sequence[Wire]: ...
 
     async def stop(

@@ -74,9 +74,16 @@ async def processes(call: Call) -> Wire:
     return {"processes": list(call.manager.processes(call.names()))}
 
 
+async def metrics(call: Call) -> Wire:
+    return {"daemons": await call.manager.metrics(call.names())}
+
+
 async def start(call: Call) -> Wire:
     names = call.names() if "names" in call.body else ()
-    return _results(await call.manager.start(names, **_waiting(call)))
+    if not call.body.get("refuse_running"):
+        return _results(await call.manager.start(names, **_waiting(call)))
+    literal = frozenset(call.body.get("names", ())) & frozenset(names)  # a glob finds what runs and what does not
+    return _results(await call.manager.start(names, **_waiting(call), refuse_running=literal))
 
 
 async def stop(call: Call) -> Wire:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import json
 import os
+import queue
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,9 @@ __all__ = ["Show", "run_command", "run_foreground", "start_background"]
 
 Show = Callable[[LogRecord], None]
 _READY = b"ready\n"
+_LAST_WORDS_S = 0.1  # from the pipe's end through pump and file to the view; there is no event for the last step
+_VIEW_QUEUE_MAX = 1000  # lines
+_VIEW_RETRY_S = 0.05  # only while the terminal stands still; a thread's queue has no event for asyncio
 _SHUT_DOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -67,7 +74,12 @@ def run_command(
         lines.append(f"env = {{ {pairs} }}")
     overrides = {f"daemon.{json.dumps(chosen)}.{key}": value for key, value in settings.items()}
     loaded = load_text("\n".join(lines) + "\n", label="duende run", directory=folder, overrides=overrides)
-    return asyncio.run(_host(expand_replicas(loaded), show=show, say=say, ready_fd=None, until_done=True))
+    paths = stack_paths(loaded.name)
+    code = asyncio.run(_host(expand_replicas(loaded), show=show, say=say, ready_fd=None, until_done=True))
+    if not os.path.exists(paths.keeper_socket):  # nothing runs any more: it was only for this time, state and all
+        shutil.rmtree(paths.runtime_dir)
+        shutil.rmtree(paths.state_dir)
+    return code
 
 
 def start_background(path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str]) -> int:
@@ -134,11 +146,11 @@ def _only(stack: StackConfig, declared: StackConfig, names: Sequence[str]) -> St
     """Start these and what they come after; the others are there, but are not started."""
     chosen: set[str] = set()
     for name in names:
-        if name in declared.daemons:
-            chosen.update(replica_names(name, declared.daemons[name].replicas))
-        elif name in stack.daemons:
-            chosen.add(name)
-        else:
+        hits = [replica for base in fnmatch.filter(declared.daemons, name)
+                for replica in replica_names(base, declared.daemons[base].replicas)]  # fmt: skip
+        hits += fnmatch.filter(stack.daemons, name)
+        chosen.update(hits)
+        if not hits:
             known = ", ".join(declared.daemons)
             raise ConfigurationError(
                 [Problem(f"no daemon {name!r}", file=str(stack.path or ""), hint=f"there are {known}")]
@@ -168,18 +180,17 @@ async def _host(
         if ready_fd is not None:
             os.write(ready_fd, _READY)
             os.close(ready_fd)
-        with _signals(manager, say):
-            watching = (
-                []
-                if show is None
-                else [asyncio.ensure_future(_show_lines(manager, show)), asyncio.ensure_future(_tell(manager, say))]
-            )
+        view = None if show is None else _View(show, say)
+        with _signals(manager, view.say if view else say), _watching(manager, view):
             if until_done:
                 code = await _until_done(manager)
             else:
                 await manager.finished.wait()
-            if show is not None:
-                await _show_rest(watching)
+            if view is not None:
+                await manager.drained(_LAST_WORDS_S * 10)
+                await asyncio.sleep(_LAST_WORDS_S)
+        if view is not None:
+            view.close()
     finally:
         await server.close()
         reaper.remove()
@@ -188,7 +199,7 @@ async def _host(
 
 
 @contextlib.contextmanager
-def _signals(manager: DaemonManager, say: Callable[[str], None]) -> Any:
+def _signals(manager: DaemonManager, say: Callable[[str], None]) -> Iterator[None]:
     """The first SIGINT or SIGTERM stops in order, the next kills what is left."""
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[Any]] = []
@@ -211,32 +222,72 @@ def _signals(manager: DaemonManager, say: Callable[[str], None]) -> Any:
             task.cancel()
 
 
-async def _show_lines(manager: DaemonManager, show: Show) -> None:
+class _View:
+    """A thread that prints, so that a terminal that stands still (Ctrl-S, a slow ssh) never holds up supervision.
+
+    What it can't print yet waits in a bounded queue; behind that, log lines wait in their files and events in the store.
+    """
+
+    def __init__(self, show: Show, say: Callable[[str], None]) -> None:
+        self._show, self._say = show, say
+        self._queue: queue.Queue[LogRecord | str | None] = queue.Queue(_VIEW_QUEUE_MAX)
+        self._thread = threading.Thread(target=self._print, name="duende-view", daemon=True)
+        self._thread.start()
+
+    async def put(self, item: LogRecord | str) -> None:
+        """Print it when its turn comes."""
+        while True:
+            try:
+                self._queue.put_nowait(item)
+            except queue.Full:
+                await asyncio.sleep(_VIEW_RETRY_S)
+            else:
+                return
+
+    def say(self, text: str) -> None:
+        """Print a word of our own; dropped if the terminal does not take anything any more."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(text)
+
+    def close(self) -> None:
+        """Print what waits, for as long as that is quick."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+            self._thread.join(_LAST_WORDS_S * 10)
+
+    def _print(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, str):
+                self._say(item)
+            else:
+                self._show(item)
+
+
+async def _show_lines(manager: DaemonManager, view: _View) -> None:
     async for record in manager.log_store.follow(list(manager.slots), lines=0):
-        show(record)
+        await view.put(record)
 
 
-async def _tell(manager: DaemonManager, say: Callable[[str], None]) -> None:
+async def _tell(manager: DaemonManager, view: _View) -> None:
     """What happens to the daemons, one line each, as it happens."""
     async for event in manager.events.follow(manager.first_seq):
         if event["kind"] == "status":
             text = f": {event['message']}" if event["message"] else ""
-            say(f"{event['daemon']} {event['status']}{text}")
+            await view.put(f"{event['daemon']} {event['status']}{text}")
         elif event["kind"] not in ("manager",):
-            say(f"{event['daemon']} {event['kind']}: {event['message']}".strip())
+            await view.put(f"{event['daemon']} {event['kind']}: {event['message']}".strip())
 
 
-async def _show_rest(watching: Sequence[asyncio.Future[None]]) -> None:
-    """The last words are on their way through the pump: give them a moment, then stop showing."""
-    await asyncio.wait(watching, timeout=_LAST_WORDS_S)
-    for task in watching:
-        task.cancel()
-    for task in watching:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-_LAST_WORDS_S = 0.1
+@contextlib.contextmanager
+def _watching(manager: DaemonManager, view: _View | None) -> Iterator[None]:
+    """Show what is written and what happens, as long as this lasts."""
+    tasks = [] if view is None else [_show_lines(manager, view), _tell(manager, view)]
+    running = [asyncio.ensure_future(task) for task in tasks]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
 
 
 async def _until_done(manager: DaemonManager) -> int:

@@ -59,6 +59,8 @@ ROUTES: tuple[Route, ...] = (
           params=(_NAMES,), may_fail_with=(404,)),
     Route("GET", "/v1/ps", "The processes of the daemons.", types.Processes, handlers.processes,
           params=(_NAMES,), may_fail_with=(404,)),
+    Route("GET", "/v1/metrics", "What Python-class daemons say of themselves.", types.Metrics, handlers.metrics,
+          params=(_NAMES,), may_fail_with=(404,)),
     Route("POST", "/v1/start", "Start daemons and what they need.", types.Operations, handlers.start,
           request=types.StartRequest, may_fail_with=(404, 409)),
     Route("POST", "/v1/stop", "Stop daemons and what depends on them.", types.Operations, handlers.stop,

@@ -132,9 +132,12 @@ class Operations(TypedDict):
 
 
 class StartRequest(TypedDict):
-    """Start daemons; without `names`, those that start with the stack."""
+    """Start daemons; without `names`, those that start with the stack. With `refuse_running`, one that is named (not by
+    a glob) and has an instance already is answered with `ok: false`; otherwise it is unchanged.
+    """
 
     names: NotRequired[_Names]
+    refuse_running: NotRequired[bool]
     wait: NotRequired[bool]
     timeout_s: NotRequired[float | None]
 
@@ -164,8 +167,8 @@ class SignalRequest(TypedDict):
 class WaitRequest(TypedDict):
     """Wait until all the daemons have reached `until` (default: ready)."""
 
-    names: _Names
-    until: NotRequired[Literal["ready", "running", "stopped", "healthy", "exited"]]
+    names: NotRequired[_Names]
+    until: NotRequired[Literal["ready", "running", "stopped", "healthy", "exited", "settled"]]
     timeout_s: NotRequired[float | None]
 
 
@@ -185,6 +188,20 @@ class Processes(TypedDict):
     """The processes of the daemons asked for."""
 
     processes: list[ProcessWire]
+
+
+class DaemonMetricsWire(TypedDict):
+    """One daemon's answer: `metrics` as its `metrics()` gives them, or null with the reason in `error`."""
+
+    name: str
+    metrics: dict[str, Any] | None
+    error: str
+
+
+class Metrics(TypedDict):
+    """The metrics of the Python-class daemons asked for."""
+
+    daemons: list[DaemonMetricsWire]
 
 
 class ExecEnvironment(TypedDict):

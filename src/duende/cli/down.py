@@ -78,6 +78,6 @@ def _is_gone(pid: int, within_s: float | None) -> bool:
 
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(None if True else 0))
+        return bool(poll.poll(None if within_s is None else within_s * 1000.0))
     finally:
         os.close(pidfd)

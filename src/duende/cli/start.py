@@ -14,7 +14,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line of this verb."""
     made = verb_parser(
         "start",
-        "Start daemons, and first the daemons they need. Done when they are ready; what runs already is left alone.",
+        "Start daemons, and first the daemons they need. Done when they are ready. One that is named and runs "
+        "already is an error; of a pattern only what does not run is started.",
         """
         start web                        and wait until it is ready
         start 'worker.*' --timeout 30s   some by a pattern, for at most 30 seconds
@@ -29,4 +30,4 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run the verb."""
     options = parse(parser(), argv)
-    return operate(options, "/v1/start", {"names": options.names, **waiting(options)})
+    return operate(options, "/v1/start", {"names": options.names, "refuse_running": True, **waiting(options)})

@@ -63,18 +63,27 @@ def main(argv: list[str]) -> int:
             config, stack.name, overrides=overrides, names=options.names, show=view.show, say=view.say
         )
     host.start_background(config, stack.name, overrides=overrides, names=options.names)
-    return _ask_to_start(options, is_fresh=True)
+    return _await_start(options)
 
 
-def _ask_to_start(options: argparse.Namespace, *, is_fresh: bool = False) -> int:
-    """Start and tell how it went. A fresh manager began by itself, so there this only waits, but we changed it all."""
+def _ask_to_start(options: argparse.Namespace) -> int:
+    """Have a manager that runs already start what is missing."""
     body: dict[str, Any] = {"wait": options.wait, "timeout_s": options.timeout}
     if options.names:
         body["names"] = options.names
-    answer = post(options, "/v1/start", body)
-    if is_fresh:
-        for result in answer["results"]:
-            result["changed"] = True
+    return tell_results(options, post(options, "/v1/start", body))
+
+
+def _await_start(options: argparse.Namespace) -> int:
+    """A fresh manager starts everything by itself: only wait, and tell how it went."""
+    body: dict[str, Any] = {"until": "settled", "timeout_s": options.timeout if options.wait else 0.0}
+    if options.names:
+        body["names"] = options.names
+    answer = post(options, "/v1/wait", body)
+    for result in answer["results"]:
+        result["changed"] = result["status"] not in ("created", "stopped")
+        if not options.wait and result.get("timed_out"):
+            result.update(ok=True, timed_out=False, message="")
     return tell_results(options, answer)
 
 

@@ -34,7 +34,7 @@ from duende.core.events import (
 )
 from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
-from duende.errors import ConfigurationError, ManagerRunning, NotFound, Problem, UnknownDaemon
+from duende.errors import ConfigurationError, ManagerRunning, NotFound, PlatformError, Problem, UnknownDaemon
 from duende.model.handle import DaemonHandle
 from duende.model.health import HealthStatus
 from duende.model.ids import DaemonId
@@ -128,6 +128,8 @@ class DaemonManager(Operations):
         for stranger in await takeover.reconcile(self._driver, found):
             await self._end_stranger(stranger)
         self.events.record("", "manager", "took over" if was_running else "started", data={"pid": os.getpid()})
+        # All of them, also those that nothing happens to yet: the next manager must not take them for new ones.
+        self._store.commit([slot.record() for slot in self.slots.values()], ())
         self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
         self._driver.wake()
 
@@ -180,6 +182,16 @@ class DaemonManager(Operations):
         await asyncio.to_thread(self._pump.close)
         self._store.close()
         os.close(self._lock_fd)
+
+    async def drained(self, timeout_s: float) -> None:
+        """Wait until what the ended incarnations wrote is in their logs, at most `timeout_s`."""
+        ends = [
+            asyncio.wrap_future(self._pump.drained(slot.config.name, slot.state.instance))
+            for slot in self.slots.values()
+            if slot.state.instance and not slot.state.executed
+        ]
+        if ends:
+            await asyncio.wait(ends, timeout=timeout_s)
 
     # --- asking
 
@@ -246,12 +258,22 @@ class DaemonManager(Operations):
             "cwd": str(config.working_dir or "/"), "user": config.user, "group": config.group, "umask": config.umask,
         }  # fmt: skip
 
-    async def metrics(self, name: str, timeout_s: float = 1.0) -> dict[str, Any]:
-        """Ask a Python-class daemon for its metrics. NotSupported for others, NotFound when it does not run."""
-        slot = self.slots[self.match([name])[0]]
-        if slot.handle is None or not slot.state.executed:
-            raise NotFound(f"{name} does not run")
-        return await slot.adapter.metrics(slot.handle, timeout_s)
+    async def metrics(self, names: Sequence[str] = (), timeout_s: float = 1.0) -> list[Any]:
+        """Ask Python-class daemons for their metrics, all at once; {"name", "metrics", "error"} for each that runs."""
+
+        async def ask(slot: Slot, handle: DaemonHandle) -> dict[str, Any]:
+            try:
+                found = await slot.adapter.metrics(handle, timeout_s)
+            except PlatformError as error:
+                return {"name": slot.config.name, "metrics": None, "error": str(error)}
+            return {"name": slot.config.name, "metrics": found, "error": ""}
+
+        asked = [
+            ask(slot, slot.handle)
+            for slot in report.by_name(self.slots, names)
+            if slot.config.daemon is not None and slot.handle is not None and slot.state.executed
+        ]
+        return list(await asyncio.gather(*asked))
 
     def follow_events(self, after: int = 0) -> AsyncIterator[dict[str, Any]]:
         """All events after that number, and new ones as they come."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from duende.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
@@ -37,12 +37,24 @@ class Operations(abc.ABC):
         """What it still waits for."""
 
     async def start(
-        self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
+        self,
+        names: Sequence[str] = (),
+        *,
+        wait: bool = True,
+        timeout_s: float | None = None,
+        refuse_running: Collection[str] = (),
     ) -> list[dict[str, Any]]:
         """Start daemons (all that are not stopped by hand, if none is named) and wait until each is ready or has
-        failed.
+        failed. Those of `refuse_running` that have an instance already are answered with an error and left alone.
         """
-        return await self._operate(names, self._start_one, wait, timeout_s)
+
+        def one(slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
+            if slot.config.name in refuse_running and _has_come_up(slot):
+                why = _runs_already(slot)
+                return False, lambda slot: (False, why)
+            return self._start_one(slot, named)
+
+        return await self._operate(names, one, wait, timeout_s)
 
     async def stop(
         self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
@@ -76,11 +88,16 @@ class Operations(abc.ABC):
     async def wait(
         self, names: Sequence[str], *, until: str = "ready", timeout_s: float | None = None
     ) -> list[dict[str, Any]]:
-        """Wait until each is `ready`, `running`, `stopped`, `exited` (its present incarnation) or `healthy`."""
+        """Wait until each is `ready`, `running`, `stopped`, `exited` (its present incarnation), `healthy` or `settled`.
+
+        Settled is ready, or failed at least once, or not to be started.
+        """
         await self._driver.idle.wait()
 
         def judge(slot: Slot) -> waiting.Verdict:
             match until:
+                case "settled":
+                    return self._or_blocked(waiting.settled)
                 case "ready":
                     return waiting.ready(slot.state.attempt)
                 case "running":
@@ -92,7 +109,8 @@ class Operations(abc.ABC):
                 case "healthy":
                     return self._is_healthy
                 case _:
-                    raise ValueError(f"cannot wait for {until!r}; known are ready, running, stopped, exited, healthy")
+                    known = "ready, running, stopped, exited, healthy, settled"
+                    raise ValueError(f"cannot wait for {until!r}; known are {known}")
 
         slots = [self.slots[name] for name in self._chosen(names)]
         judges = [(slot, judge(slot)) for slot in slots]
@@ -103,11 +121,16 @@ class Operations(abc.ABC):
     async def _operate(
         self, names: Sequence[str], one: Any, wait: bool, timeout_s: float | None
     ) -> list[dict[str, Any]]:
-        await self._driver.idle.wait()
+        while not self._driver.idle.is_set():  # again: of two that waited, the second shall see what the first posted
+            await self._driver.idle.wait()
         planned = [(self.slots[name], *one(self.slots[name], bool(names))) for name in self._chosen(names)]
         await self._driver.idle.wait()
         if not wait:
-            return [report.result(slot, True, changed) for slot, changed, _ in planned]
+            refused = [(judge(slot) or (True, "")) if not changed else (True, "") for slot, changed, judge in planned]
+            return [
+                report.result(slot, ok, changed, message if not ok else "")
+                for (slot, changed, _), (ok, message) in zip(planned, refused, strict=True)
+            ]
         return list(
             await asyncio.gather(
                 *(waiting.until(slot, judge, timeout_s, changed=changed) for slot, changed, judge in planned)
@@ -177,3 +200,14 @@ class Operations(abc.ABC):
         if slot.state.status is DaemonStatus.FAILED:
             return False, slot.state.exit.message if slot.state.exit else ""
         return (True, "") if slot.state.ready and health is not None and health.is_healthy else None
+
+
+def _has_come_up(slot: Slot) -> bool:
+    """Whether a start would find an instance, or one on its way; one that is on its way out may be asked for again."""
+    return slot.state.status.has_instance and slot.state.status is not DaemonStatus.STOPPING
+
+
+def _runs_already(slot: Slot) -> str:
+    if not slot.state.executed or slot.handle is None:
+        return "is being started already"
+    return f"is {slot.state.status.value} already ({slot.handle}); `duende restart {slot.config.name}` starts it anew"

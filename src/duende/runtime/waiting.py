@@ -11,7 +11,7 @@ from duende.model.status import DaemonStatus
 from duende.runtime.driver import Slot
 from duende.runtime.report import result
 
-__all__ = ["Verdict", "exited", "gone", "is_hopeless", "ready", "running", "until"]
+__all__ = ["Verdict", "exited", "gone", "is_hopeless", "ready", "settled", "running", "until"]
 
 Verdict = Callable[[Slot], tuple[bool, str] | None]
 """None: not over yet. Otherwise (ok, message)."""
@@ -36,6 +36,13 @@ def ready(after_failures: int) -> Verdict:
                 return None
 
     return judge
+
+
+def settled(slot: Slot) -> tuple[bool, str] | None:
+    """The start is over, one way or the other; what nobody wants is left alone."""
+    if not slot.state.wanted and not slot.state.status.has_instance:
+        return True, "not started: " + ("autostart is off" if slot.state.instance == 0 else "stopped by hand")
+    return ready(0)(slot)
 
 
 def running(slot: Slot) -> tuple[bool, str] | None:

@@ -41,8 +41,17 @@ from duende.adapters.native.control import ControlLine
 from duende.adapters.native.orphans import exit_of_stranger
 from duende.adapters.native.tree import Tree, marker_of
 from duende.adapters.native.users import look_up
+from duende.config.check import environment_problems
 from duende.config.daemon import DaemonConfig, KillMode, ReadyConfig
-from duende.errors import InvalidState, NotFound, NotSupported, PlatformError, PlatformIoError, SignalFailed
+from duende.errors import (
+    ConfigError,
+    InvalidState,
+    NotFound,
+    NotSupported,
+    PlatformError,
+    PlatformIoError,
+    SignalFailed,
+)
 from duende.model.exits import ExitInfo
 from duende.model.handle import DaemonHandle
 from duende.model.health import HealthStatus
@@ -155,6 +164,8 @@ class NativeAdapter(PlatformAdapter):
         env = render.environment(config, id, instance, self.base_environment, account, self._client.notify_path)
         if config.daemon is not None:
             await self._warm_up()
+        elif problems := environment_problems(env, config.command or ()):
+            raise ConfigError("cannot be executed: " + "; ".join(f"{one.reason} ({one.hint})" for one in problems))
         cgroup, gaps = self._make_cgroup(config, instance)
         spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
         awaits_ready = config.daemon is not None or config.ready != ReadyConfig()
@@ -357,7 +368,9 @@ class NativeAdapter(PlatformAdapter):
         """One zygote for all; whoever asks first starts it, and a failed attempt is not remembered."""
         if self._zygote is None:
             argv = render.zygote_argv()
-            self._zygote = asyncio.ensure_future(self._client.start_zygote(argv, self.base_environment))
+            self._zygote = asyncio.ensure_future(
+                self._client.start_zygote(argv, render.zygote_environment(self.base_environment))
+            )
         try:
             await asyncio.shield(self._zygote)
         except (PlatformError, EOFError) as error:

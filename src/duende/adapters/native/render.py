@@ -100,7 +100,13 @@ def spawn_spec(
     root = _package_root()
     code = f"import sys; sys.path.insert(0, {root!r}); from duende.worker.__main__ import main; main()"
     spec["memfiles"] = {"DUENDE_WORKER_SPEC_FD": json.dumps(worker_spec(config, id))}
-    return {**spec, "argv": [sys.executable, "-c", code], "control": True, "zygote": True}
+    return {**spec, "argv": [sys.executable, "-c", code], "control": True, "zygote": not _needs_cold_start(config)}
+
+
+def _needs_cold_start(config: DaemonConfig) -> bool:
+    """Most PYTHON… variables are read once, by a new interpreter: the warm one has already read its own."""
+    warm = ("PYTHONPATH", "PYTHONUNBUFFERED")  # the worker acts on the first itself, and writes lines at once anyway
+    return any(name.startswith("PYTHON") and name not in warm for name in config.env)
 
 
 def worker_spec(config: DaemonConfig, id: DaemonId) -> dict[str, Any]:
@@ -142,6 +148,11 @@ def zygote_argv() -> list[str]:
     """The warm process; it finds this very duende without help from the environment."""
     code = f"import sys; sys.path.insert(0, {_package_root()!r}); from duende.worker.zygote import main; main()"
     return [sys.executable, "-c", code]
+
+
+def zygote_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """As little as possible: /proc/PID/environ of a warm instance shows the zygote's environment, not its own."""
+    return {name: base[name] for name in ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ") if name in base}
 
 
 def _package_root() -> str:

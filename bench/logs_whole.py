@@ -1,0 +1,93 @@
+"""How fast can a daemon write its log through each supervisor, processes and all?
+
+A daemon says in a FIFO when it begins and when its last byte is taken; what is still in its pipe then (at most 1 MiB) counts as
+written for everybody. How fast the pump alone is, beside `cat`, tells logs_throughput.py.
+
+    python -m bench.logs_whole [--quick | --full] [--no-peers]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from bench.figures import Figure, Options, run
+from bench.supervisors import PEERS, Duende, Fifo, Supervisor, Unavailable, started
+
+__all__ = ["measure"]
+
+_WRITER = """
+import os, sys, time
+fifo, count = sys.argv[1], int(sys.argv[2])
+block = (b"2026-11-21 02:36:00,123 INFO request served in 12 ms path=/api/items status=200 bytes=5120 id=abcd" + bytes([10])) * 655
+view = memoryview(block)
+def tell():
+    with open(fifo, "w") as file:
+        print(time.monotonic(), file=file)
+tell()
+for _ in range(count):
+    at = 0
+    while at < len(block):
+        at += os.write(1, view[at:])
+tell()
+time.sleep(1000000)
+"""
+_BLOCK_BYTES = 98 * 655
+
+
+def _rate(fifo: Fifo, bytes_: int) -> float:
+    (_, begin), (_, end) = fifo.read(2)
+    return bytes_ / 1e6 / (float(end) - float(begin))
+
+
+def _argv(fifo: Fifo, count: int) -> list[str]:
+    program = fifo.folder / "writer.py"
+    program.write_text(_WRITER)
+    return [sys.executable, "-I", "-S", str(program), str(fifo.path), str(count)]
+
+
+def _duende(log: str, count: int) -> float:
+    fifo = Fifo()
+    supervisor = Duende()
+    try:
+        supervisor.start_toml(f"[daemon.one]\ncommand = {json.dumps(_argv(fifo, count))}\nlog = {log}\n")
+        return _rate(fifo, count * _BLOCK_BYTES)
+    finally:
+        supervisor.stop()
+        fifo.close()
+
+
+def _peer(kind: type[Supervisor], count: int) -> float:
+    fifo = Fifo()
+    try:
+        with started(kind, {"one": _argv(fifo, count)}):
+            return _rate(fifo, count * _BLOCK_BYTES)
+    finally:
+        fifo.close()
+
+
+def measure(options: Options) -> list[Figure]:
+    """The same lines through each."""
+    count = options.pick(50, 300, 1000) * 1_000_000 // _BLOCK_BYTES
+    rounds = options.pick(1, 3, 5)
+    figures = []
+    for name, log in (
+        ("raw", '{ format = "raw", max_size = 0 }'),
+        ("text (default)", '{ format = "text", max_size = 0 }'),
+        ("json", '{ format = "json", max_size = 0 }'),
+        ("text, rotated and compressed", '{ format = "text", max_size = "10MiB", keep = 3, compress = true }'),
+    ):
+        rates = tuple(_duende(log, count) for _ in range(rounds))
+        figures.append(Figure(f"log of one writer, {name}", "duende", "MB/s", rates))
+    few = max(count // 10, 1)
+    for peer in PEERS if options.peers else ():
+        try:
+            rates = tuple(_peer(peer, few) for _ in range(rounds))
+            figures.append(Figure("log of one writer, raw", peer.name, "MB/s", rates))
+        except (Unavailable, TimeoutError) as error:
+            figures.append(Figure("log of one writer, raw", peer.name, "MB/s", skipped=str(error)))
+    return figures
+
+
+if __name__ == "__main__":
+    run("How fast can a daemon write its log through each supervisor?", measure)
