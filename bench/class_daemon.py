@@ -13,7 +13,7 @@ class Smallest(Daemon):
     """Does nothing until it is asked to stop."""
 
     async def run(self, ctx: DaemonContext) -> None:
-        while not ctx.should_shutdown():
+        while not ctx.should_shutdown:
             await ctx.recv_signal()
 
 

@@ -301,7 +301,8 @@ def run_times_s(argv: Sequence[str], environment: Mapping[str, str], count: int)
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     for n in range(count + 1):
         start_s = time.perf_counter()
-        subprocess.run(argv, env=dict(environment), check=True, timeout=PATIENCE_S, **options)
+        # No timeout: `subprocess` would then poll, at intervals as long as what is measured.
+        subprocess.run(argv, env=dict(environment), check=True, **options)
         if n:  # the first one warms the page cache and writes byte code
             times.append(time.perf_counter() - start_s)
     return times

@@ -225,7 +225,7 @@ def _signals(manager: DaemonManager, say: Callable[[str], None]) -> Iterator[Non
 class _View:
     """A thread that prints, so that a terminal that stands still (Ctrl-S, a slow ssh) never holds up supervision.
 
-    What it can't print yet waits in a bounded queue; behind that, log lines wait in their files and events in the store.
+    What it can't print yet waits in a bounded queue; behind that, lines wait in their files and events in the store.
     """
 
     def __init__(self, show: Show, say: Callable[[str], None]) -> None:

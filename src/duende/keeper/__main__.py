@@ -9,10 +9,10 @@ sd_notify that must outlive managers. The rules:
 - It decides nothing. One manager at a time; a newer connection replaces the older. Without one it goes on holding.
 - Everything is imported before the first fork: an upgrade may replace the files under a running keeper.
 - A daemon's output is a pipe whose write end was opened for reading too, so that the daemon never gets SIGPIPE, not
-  even when   keeper and manager die at once (opening /proc/self/fd/N of a pipe with O_RDWR: pipe(7), fifo(7), Linux).
+  even when keeper and manager die at once (opening /proc/self/fd/N of a pipe with O_RDWR: pipe(7), fifo(7), Linux).
 
-Requests: hello, spawn, release, zygote, list, quit. Events: exit, stopped, continued, zygote-lost. `n` pairs a reply
-with its request.
+Requests: hello, spawn, release, zygote, quit. Events: instance, exit, stopped, continued, zygote-lost. `n` pairs a
+reply with its request. A peer that talks rubbish loses its connection, nothing else.
 """
 
 import ctypes
@@ -50,7 +50,7 @@ class Instance:
         self.pidfd = -1
         self.status_fd = -1
         self.status_data = b""
-        self.request: tuple[Any, Any] | None = None  # (n, channel) while the spawn is not yet answered
+        self.requests: list[tuple[Any, Any]] = []  # (n, channel) of everyone who waits for the spawn's answer
         self.executed = False
         self.exit: dict[str, Any] | None = None
 
@@ -129,6 +129,8 @@ class Keeper:
                     for fd in fds:
                         os.close(fd)  # nobody sends us any
                     handle(channel, message)
+            if channel.fileno() < 0:
+                return  # the peer was found gone while it was answered
             self.poll.modify(channel.fileno(), select.EPOLLIN | (select.EPOLLOUT if channel.wants_write else 0))
         except (EOFError, OSError, wire.WireError):
             self.drop(channel)
@@ -150,15 +152,21 @@ class Keeper:
             return
         copies: list[int] = []
         try:
-            copies.extend(os.dup(fd) for fd in fds)
+            for fd in fds:
+                copies.append(os.dup(fd))
             channel.send(message, copies)
+            copies = []
             if channel.wants_write:
                 self.poll.modify(channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
         except (OSError, wire.WireError):
             # The connection is of no use any more; the manager learns everything again by its next hello.
+            if len(copies) < len(fds):
+                for fd in copies:  # not all could be made: `send` has not got them
+                    os.close(fd)
             self.drop(channel)
 
     def on_request(self, channel: Any, message: dict[str, Any]) -> None:
+        _check(message)
         match message.get("op"):
             case "hello":
                 self.hello(channel, message)
@@ -191,8 +199,8 @@ class Keeper:
         key, spec, n = message["id"], message["spec"], message.get("n")
         present = self.instances.get(key)
         if present is not None:
-            if present.request is not None or not present.pid:
-                present.request = (n, channel)  # a new manager asks again for a spawn still under way
+            if not present.executed:
+                present.requests.append((n, channel))  # asked again for a spawn still under way
             else:
                 self.tell(channel, {"n": n, "ok": True, **present.describe()}, tuple(present.fds))
             return
@@ -216,11 +224,11 @@ class Keeper:
             self.tell(channel, {"n": n, "error": {"stage": "pipe", "errno": error.errno, "path": ""}})
             return
         instance = Instance(key, message.get("note"), ours)
-        instance.request = (n, channel)
+        instance.requests = [(n, channel)]
         instance.status_fd = status_r
         self.instances[key] = instance
         self.watch(status_r, lambda _: self.on_status(instance))
-        spec.setdefault("rlimits", {}).setdefault("NOFILE", self.nofile)
+        spec["rlimits"] = {"NOFILE": self.nofile, **(spec.get("rlimits") or {})}
         if spec.get("zygote") and self.zygote is not None:
             self.spawn_by_zygote(instance, spec, theirs)
             return
@@ -310,18 +318,19 @@ class Keeper:
             self.spawn_failed(instance, error)  # its zombie becomes a stranger and is reaped as such
             return
         instance.executed = True
-        if instance.request is not None:
-            n, channel = instance.request
-            instance.request = None
+        requests, instance.requests = instance.requests, []
+        for n, channel in requests:
             self.tell(channel, {"n": n, "ok": True, **instance.describe()}, tuple(instance.fds))
+        if self.manager is not None and all(channel is not self.manager for _, channel in requests):
+            # Whoever asked is gone, and when its successor said hello this one did not count yet.
+            self.tell(None, {"ev": "instance", **instance.describe()}, tuple(instance.fds))
         if instance.exit is not None:
             self.tell(None, {"ev": "exit", "id": instance.key, **instance.exit})
 
     def spawn_failed(self, instance: Instance, error: dict[str, Any]) -> None:
-        request = instance.request
         self.forget(instance)
-        if request is not None:
-            self.tell(request[1], {"n": request[0], "error": error})
+        for n, channel in instance.requests:
+            self.tell(channel, {"n": n, "error": error})
 
     def on_exit(self, instance: Instance) -> None:
         """It ended. Look, but leave the zombie: its process id is not free until the manager says `release`."""
@@ -438,6 +447,17 @@ class Keeper:
         channel = self.zygote
         self.watch(near.fileno(), lambda event: self.on_channel(channel, event, self.on_zygote))
         self.tell(None, {"n": message.get("n"), "ok": True, "pid": pid})
+
+
+def _check(message: dict[str, Any]) -> None:
+    """WireError unless a request has what its handler needs; what is inside `spec` is the new child's affair."""
+    needs = {"spawn": {"id": str, "spec": dict}, "release": {"id": str}, "zygote": {"argv": list, "env": dict}}
+    for key, kind in needs.get(str(message.get("op")), {}).items():
+        if not isinstance(message.get(key), kind):
+            raise wire.WireError(f"the request {message.get('op')} has no {key}")
+    spec = message.get("spec", {})
+    if message.get("op") == "spawn" and not (isinstance(spec.get("rlimits") or {}, dict) and spec.get("argv")):
+        raise wire.WireError("the request spawn has no argv, or rlimits that are no table")
 
 
 def _output_pipe(opened: list[int]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 __all__ = ["ChildError", "execute", "prepare", "signal_defaults"]
 
+_PATH_SHOWN_CHARS = 2000
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as systemd's, when PATH is not set
 
 # The ones that a keeper or a zygote touches itself, and the ones that were not at their default when we came to be.
@@ -38,8 +39,8 @@ class ChildError(Exception):
         self.path = path
 
     def to_json(self) -> dict[str, Any]:
-        """As it travels to the keeper over the status pipe."""
-        return {"stage": self.stage, "errno": self.errno, "path": self.path}
+        """As it travels to the keeper over the status pipe, which takes 16 KiB (2,000 characters may need 12)."""
+        return {"stage": self.stage, "errno": self.errno, "path": self.path[:_PATH_SHOWN_CHARS]}
 
 
 def prepare(spec: dict[str, Any], *, stdout: int, stderr: int, control: int | None) -> dict[str, str]:

@@ -110,7 +110,7 @@ class Channel:
                 raise WireError(f"a frame announces {count} descriptors, {len(self._in_fds)} came")
             try:
                 message = json.loads(bytes(self._in[start + _HEADER.size : end]))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise WireError(f"a frame is not JSON: {error}") from error
             if not isinstance(message, dict):
                 raise WireError("a frame is not a JSON object")

@@ -114,7 +114,9 @@ class Operations(abc.ABC):
 
         slots = [self.slots[name] for name in self._chosen(names)]
         judges = [(slot, judge(slot)) for slot in slots]
-        return list(await asyncio.gather(*(waiting.until(slot, j, timeout_s, changed=False) for slot, j in judges)))
+        fresh = until == "settled"
+        results = await asyncio.gather(*(waiting.until(slot, j, timeout_s, changed=fresh) for slot, j in judges))
+        return await waiting.started(slots, list(results)) if fresh else list(results)
 
     # --- operations on one daemon
 
@@ -131,11 +133,12 @@ class Operations(abc.ABC):
                 report.result(slot, ok, changed, message if not ok else "")
                 for (slot, changed, _), (ok, message) in zip(planned, refused, strict=True)
             ]
-        return list(
-            await asyncio.gather(
-                *(waiting.until(slot, judge, timeout_s, changed=changed) for slot, changed, judge in planned)
-            )
+        results = await asyncio.gather(
+            *(waiting.until(slot, judge, timeout_s, changed=changed) for slot, changed, judge in planned)
         )
+        if one in (self._start_one, self._restart_one):
+            return await waiting.started([slot for slot, _, _ in planned], list(results))
+        return list(results)
 
     def _start_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
         state = slot.state

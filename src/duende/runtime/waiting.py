@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from duende.config.daemon import ReadyConfig
 from duende.core.state import DaemonState
 from duende.model.status import DaemonStatus
 from duende.runtime.driver import Slot
 from duende.runtime.report import result
 
-__all__ = ["Verdict", "exited", "gone", "is_hopeless", "ready", "settled", "running", "until"]
+__all__ = ["Verdict", "exited", "gone", "is_hopeless", "ready", "fallen", "started", "settled", "running", "until"]
 
 Verdict = Callable[[Slot], tuple[bool, str] | None]
 """None: not over yet. Otherwise (ok, message)."""
+
+EARLY_DEATH_S = 0.1  # a shell or an interpreter needs some 20 ms to find its script missing
 
 
 def ready(after_failures: int) -> Verdict:
@@ -26,6 +29,8 @@ def ready(after_failures: int) -> Verdict:
         match state.status:
             case DaemonStatus.RUNNING if state.ready:
                 return True, ""
+            case _ if state.waiting:
+                return None  # a former life's end says nothing about the start that is to come
             case DaemonStatus.STOPPED:
                 return (True, "completed") if state.completed else (False, _ended(state))
             case DaemonStatus.FAILED:
@@ -86,6 +91,33 @@ async def until(slot: Slot, judge: Verdict, timeout_s: float | None, *, changed:
         text = f"still {slot.state.status.value} after {timeout_s:g} s"
         return {**result(slot, False, changed, text), "timed_out": True}
     return result(slot, verdict[0], changed, verdict[1])
+
+
+async def started(slots: list[Slot], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Look once more at what has just been started: what could not read its configuration or bind its port is gone by
+    now.
+
+    A command without a readiness check counts as ready when it is executed, so give it the moment in which most such
+    failures happen. What came up and fell again while others were waited for is told as well.
+    """
+    young = [
+        slot
+        for slot, one in zip(slots, results, strict=True)
+        if one["ok"] and one["changed"] and slot.state.executed and slot.config.ready == ReadyConfig()
+    ]
+    ends = [asyncio.ensure_future(until(slot, fallen, EARLY_DEATH_S, changed=True)) for slot in young]
+    await asyncio.gather(*ends)
+    return [
+        result(slot, False, one["changed"], f"came up, then {_ended(slot.state)}")
+        if one["ok"] and fallen(slot)
+        else one
+        for slot, one in zip(slots, results, strict=True)
+    ]
+
+
+def fallen(slot: Slot) -> tuple[bool, str] | None:
+    """It runs no more, without having been asked to end and without having completed."""
+    return (True, "") if slot.state.status in (DaemonStatus.BACKOFF, DaemonStatus.FAILED) else None
 
 
 def _ended(state: DaemonState) -> str:

@@ -162,6 +162,8 @@ class NativeAdapter(PlatformAdapter):
         key = InstanceKey(config.name, instance)
         account = look_up(config.user, config.group)
         env = render.environment(config, id, instance, self.base_environment, account, self._client.notify_path)
+        if config.ready.notify and account.uid not in (None, os.geteuid()):
+            self._client.open_notify_to_others()
         if config.daemon is not None:
             await self._warm_up()
         elif problems := environment_problems(env, config.command or ()):

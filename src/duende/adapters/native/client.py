@@ -113,6 +113,17 @@ class KeeperClient:
             self._process.returncode = self._process.poll() or 0  # it may outlive us: no ResourceWarning for that
             self._process = None
 
+    def open_notify_to_others(self) -> None:
+        """Let daemons of other users reach the sd_notify socket: they may pass through our directories, not look.
+
+        Who sends is told by the kernel (SCM_CREDENTIALS), and the API's and keeper's sockets stay 0600.
+        """
+        for directory in (self.socket_path.parent, self.socket_path.parent.parent):
+            status = directory.stat()
+            if status.st_uid == os.geteuid() and not status.st_mode & 0o001:
+                directory.chmod(status.st_mode & 0o777 | 0o011)
+        self.notify_path.chmod(0o666)
+
     async def spawn(self, key: str, spec: dict[str, Any], note: dict[str, Any]) -> KeeperInstance | dict[str, Any]:
         """Ask for an instance; the answer is it, or the keeper's error {stage, errno, path}."""
         reply, fds = await self._ask({"op": "spawn", "id": key, "spec": spec, "note": note})
