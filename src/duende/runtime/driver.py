@@ -22,6 +22,7 @@ from duende.core.events import Event, Exited, Spawned, SpawnFailed, TimerFired
 from duende.core.lifecycle import step
 from duende.core.state import DaemonState
 from duende.errors import NotFound, PlatformError
+from duende.model.exits import ExitInfo, ExitReason
 from duende.model.handle import DaemonHandle
 from duende.model.ids import DaemonId
 from duende.runtime import store as stored
@@ -83,6 +84,7 @@ class Driver:
         self._on_step = on_step
         self._queue: deque[tuple[str, Event]] = deque()
         self._history: list[tuple[str, tuple[Any, ...]]] = []
+        self._held = True  # until `begin`: what is found at the start is collected first, then decided together
         self._scheduled = False
         self._durable = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,9 +103,14 @@ class Driver:
     def wake(self) -> None:
         """Make sure that a batch (and with it a commit) comes soon."""
         self.idle.clear()
-        if not self._scheduled and not self.stopped:
+        if not (self._scheduled or self.stopped or self._held):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._batch)
+
+    def begin(self) -> None:
+        """Start deciding."""
+        self._held = False
+        self.wake()
 
     def restore(self, slot: Slot) -> None:
         """Arm the timers of a state that was read from the store."""
@@ -144,7 +151,11 @@ class Driver:
             if slot is None:
                 continue
             before = slot.state
-            slot.state, effects = step(before, event, now_s=now_s, uniform=self._uniform())
+            try:
+                slot.state, effects = step(before, event, now_s=now_s, uniform=self._uniform())
+            except Exception as error:  # noqa: BLE001 - a bug of ours about one daemon must not cost the others theirs
+                self._internal_error(f"{name} cannot take {type(event).__name__}", error)
+                continue
             self._describe(slot, before, event, effects)
             done.append((slot, before, event, effects))
         self._commit({slot.config.name: slot for slot, before, _, _ in done if slot.state is not before})
@@ -156,7 +167,10 @@ class Driver:
             if slot.state is not before:
                 slot.changed.set()
                 slot.changed = asyncio.Event()
-            self._on_step(slot, before, event)
+            try:
+                self._on_step(slot, before, event)
+            except Exception as error:  # noqa: BLE001  (a bug of ours must not stop the supervision of the others)
+                self._internal_error(f"{slot.config.name} after {type(event).__name__}", error)
         self._timers.plan()
         if not self._queue:
             self.idle.set()
@@ -196,6 +210,7 @@ class Driver:
                 self._store_retry = asyncio.get_running_loop().call_later(_STORE_RETRY_S, self._retry_store)
         elif was_in_trouble:
             self._events.record("", "alert-cleared", "the state database can be written again")
+            self.wake()
 
     def _retry_store(self) -> None:
         self._store_retry = None
@@ -223,6 +238,12 @@ class Driver:
         except PlatformError as error:
             self.post(name, SpawnFailed(instance, failed_start(error, at_s=self._clock.wall_s())))
             return
+        except Exception as error:
+            # Without an answer it would be `starting` for ever, and could not even be stopped.
+            text = f"internal error: {type(error).__name__}: {error}"
+            ended = ExitInfo(ExitReason.ERROR, text, at_s=self._clock.wall_s(), transient=True)
+            self.post(name, SpawnFailed(instance, ended))
+            raise
         if slot.state.instance == instance:
             slot.handle = spawned.handle
             slot.limits_not_enforced = spawned.limits_not_enforced
@@ -262,12 +283,13 @@ class Driver:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A bug of ours must be seen, and must not stop the supervision of everything else.
-            self._events.record("", "alert", f"internal error: {type(error).__name__}: {error}")
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "an effect failed", "exception": error, "task": task}
-            )
+            self._internal_error("an effect failed", error)
             self.wake()
+
+    def _internal_error(self, what: str, error: BaseException) -> None:
+        """A bug of ours must be seen, and must not stop the supervision of everything else."""
+        self._events.record("", "alert", f"internal error: {what}: {type(error).__name__}: {error}")
+        asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
 
     def _is_live(self, name: str, token: int) -> bool:
         slot = self.slots.get(name)

@@ -40,7 +40,11 @@ class EventLog:
         cause: str = "",
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Number an event; it goes out with the next commit."""
+        """Number an event; it goes out with the next commit.
+
+        A daemon may say anything of itself, also half a surrogate pair, which no UTF-8 holds: it is shown escaped.
+        """
+        message = message.encode(errors="backslashreplace").decode()
         self.last_seq += 1
         self._unwritten.append({
             "seq": self.last_seq, "time": rfc3339(self._clock.wall_s()), "daemon": daemon, "kind": kind,

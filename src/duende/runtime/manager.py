@@ -34,7 +34,15 @@ from duende.core.events import (
 )
 from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
-from duende.errors import ConfigurationError, ManagerRunning, NotFound, PlatformError, Problem, UnknownDaemon
+from duende.errors import (
+    ConfigurationError,
+    ManagerRunning,
+    NotFound,
+    PlatformError,
+    Problem,
+    StateError,
+    UnknownDaemon,
+)
 from duende.model.handle import DaemonHandle
 from duende.model.health import HealthStatus
 from duende.model.ids import DaemonId
@@ -121,17 +129,19 @@ class DaemonManager(Operations):
         self._store.set_meta("running", "yes")
         for config in self.stack.daemons.values():
             self._add(config, stored.get(config.name), same_boot)
-        found = await self._open_adapters()
-        for name, record in stored.items():
+        for name, record in stored.items():  # before the adapters are open: these may have ended meanwhile, too
             if name not in self.slots and (DaemonStatus(record.state["status"]).has_instance and same_boot):
                 self._add(DaemonConfig(name, command=("(no longer configured)",)), record, same_boot, removed=True)
+        found = await self._open_adapters()
         for stranger in await takeover.reconcile(self._driver, found):
             await self._end_stranger(stranger)
         self.events.record("", "manager", "took over" if was_running else "started", data={"pid": os.getpid()})
         # All of them, also those that nothing happens to yet: the next manager must not take them for new ones.
         self._store.commit([slot.record() for slot in self.slots.values()], ())
         self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
-        self._driver.wake()
+        for slot in self.slots.values():
+            self._watchers.follow(slot)
+        self._driver.begin()
 
     def _lock(self) -> None:
         self._lock_fd = os.open(self.paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -161,11 +171,15 @@ class DaemonManager(Operations):
         """
         self._reactions.shutting_down = True
         if stop_daemons:
-            for layer in fleet.stop_layers(list(self.slots), self._after):
+            slots = dict(self.slots)  # those no longer configured vanish when they have stopped
+            for layer in fleet.stop_layers(list(slots), self._after):
                 for name in layer:
                     self._driver.post(name, StopRequested(for_now=True))
-                await asyncio.gather(*(self._settled(self.slots[name]) for name in layer))
-            self._store.set_meta("running", "no")
+                await asyncio.gather(*(self._settled(slots[name]) for name in layer))
+            try:
+                self._store.set_meta("running", "no")
+            except StateError as error:  # a full disk: the next manager takes this for a death, and starts the same
+                self._reactions.alert("", str(error))
         await self._driver.idle.wait()
         self.finished.set()
 
@@ -334,7 +348,7 @@ class DaemonManager(Operations):
 
     def _start_wanted(self, was_running: bool, new: list[str]) -> None:
         """After a clean start everything that is wanted is started; after a manager's death only what nobody knew
-        before.
+        before, and what it had stopped for now or was about to start.
         """
         for name, slot in self.slots.items():
             if slot.removed:
@@ -342,7 +356,7 @@ class DaemonManager(Operations):
             elif name in new:
                 if slot.config.autostart:
                     self._driver.post(name, StartRequested(blocked=bool(self._unmet(slot))))
-            elif slot.state.wanted and (not was_running or slot.state.waiting):
+            elif slot.state.wanted and (not was_running or slot.state.waiting or _is_half_done(slot.state)):
                 self._driver.post(name, StartRequested(blocked=bool(self._unmet(slot))))
 
     async def _end_stranger(self, survey: Survey) -> None:
@@ -371,6 +385,11 @@ class DaemonManager(Operations):
             config = slot.config if slot else DaemonConfig(key.name, command=())
         self._pump.attach(key.name, key.instance, "stdout", stdout, config.log)
         self._pump.attach(key.name, key.instance, "stderr", stderr, config.log)
+
+
+def _is_half_done(state: DaemonState) -> bool:
+    """Stopped though it is wanted: a `down` or an `up` was under way when the manager was killed."""
+    return state.status is DaemonStatus.STOPPED and not state.completed
 
 
 class _States(Mapping[str, DaemonState]):

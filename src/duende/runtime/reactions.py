@@ -88,7 +88,7 @@ class Reactions:
         if before.executed and not state.executed:
             self._health.pop(name, None)
             if slot.config.pid_file is not None:
-                pidfile.remove(slot.config.pid_file, slot.handle.pid if slot.handle else None)
+                self._remove_pid_file(slot)
         self._watchers.follow(slot)
         if slot.removed and not state.status.has_instance:
             self._driver.forget(name)
@@ -121,6 +121,13 @@ class Reactions:
             pidfile.write(slot.config.pid_file, slot.handle.pid)
         except OSError as error:
             self.alert(slot.config.name, f"cannot write the pid file {slot.config.pid_file}: {error.strerror}")
+
+    def _remove_pid_file(self, slot: Slot) -> None:
+        assert slot.config.pid_file is not None
+        try:
+            pidfile.remove(slot.config.pid_file, slot.handle.pid if slot.handle else None)
+        except OSError as error:
+            self.alert(slot.config.name, f"cannot remove the pid file {slot.config.pid_file}: {error.strerror}")
 
     def alert(self, name: str, text: str) -> None:
         self._events.record(name, "alert", text)

@@ -208,7 +208,11 @@ class Store:
             )
 
     def set_meta(self, key: str, value: str) -> None:
-        """Store a single value, synced. StateError when it can't be written."""
+        """Store a single value, synced; one that is there already costs no write. StateError when it can't be
+        written.
+        """
+        if self.meta(key) == value:
+            return
         try:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(

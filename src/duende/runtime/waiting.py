@@ -94,8 +94,7 @@ async def until(slot: Slot, judge: Verdict, timeout_s: float | None, *, changed:
 
 
 async def started(slots: list[Slot], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Look once more at what has just been started: what could not read its configuration or bind its port is gone by
-    now.
+    """Look once more at what has just been started: what could not bind its port, say, is gone by now.
 
     A command without a readiness check counts as ready when it is executed, so give it the moment in which most such
     failures happen. What came up and fell again while others were waited for is told as well.
