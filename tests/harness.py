@@ -86,8 +86,8 @@ class Stack:
         return process
 
     def up(self, *argv: str) -> Cli:
-        """`duende up -d`, and it must work."""
-        done = self.run("up", "-d", *argv)
+        """`duende up -d`, and it must work; without a restarter, so that a manager that a test kills stays dead."""
+        done = self.run("up", "-d", "--no-restarter", *argv)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 

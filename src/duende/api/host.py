@@ -29,7 +29,9 @@ from duende.config.load import load_stack, load_text
 from duende.config.paths import make_private, sanitized_name, stack_paths
 from duende.config.replicas import expand_replicas, replica_names
 from duende.core.fleet import start_layers
-from duende.errors import ConfigurationError, DuendeError, Problem
+from duende.errors import ConfigurationError, DuendeError, ManagerRunning, Problem
+from duende.keeper import __file__ as keeper_file
+from duende.keeper.restarter import HANDED_OVER
 from duende.model.status import DaemonStatus
 from duende.runtime.logs.record import LogRecord
 from duende.runtime.manager import DaemonManager
@@ -82,23 +84,32 @@ def run_command(
     return code
 
 
-def start_background(path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str]) -> int:
-    """Start a manager in a session of its own and return its pid when its API answers. DuendeError says why it did
-    not.
+def start_background(
+    path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str], restarter: bool = True
+) -> None:
+    """Start a manager in a session of its own; returns when its API answers. DuendeError says why it did not.
+
+    With `restarter` a small process brings the manager back when it dies (keeper/restarter.py); without, whoever else
+    does that, or nobody.
     """
     _load(path, stack, overrides, names)  # here as well: its errors belong on this terminal
     paths = stack_paths(stack)
     make_private(paths.state_dir)
     read_end, write_end = os.pipe()
-    task = {"path": path, "stack": stack, "overrides": dict(overrides), "names": list(names), "ready_fd": write_end}
     root = str(Path(__file__).parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from duende.api.host import background_main; background_main()"
+    task = {"path": os.path.abspath(path), "stack": stack, "overrides": dict(overrides), "names": list(names)}
+    argv = [sys.executable, "-c", code, json.dumps(task)]
+    if restarter:
+        program = str(Path(keeper_file).with_name("restarter.py"))
+        argv = [sys.executable, "-I", "-S", program, json.dumps({"argv": argv, "ready_fd": write_end})]
+    else:
+        argv.append(str(write_end))
     log = os.open(f"{paths.state_dir}/manager.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(task)], pass_fds=(write_end,), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            argv, pass_fds=(write_end,), start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
     finally:
         os.close(log)
         os.close(write_end)
@@ -106,27 +117,28 @@ def start_background(path: str, stack: str, *, overrides: Mapping[str, Any], nam
         said = pipe.read()
     if said != _READY:
         process.wait()
-        raise DuendeError(
-            said.decode(errors="replace").strip() or f"the manager ended at once; see {paths.state_dir}/manager.log"
-        )
+        text = said.decode(errors="replace").strip()
+        raise DuendeError(text or f"the manager ended at once; see {paths.state_dir}/manager.log")
     process.returncode = 0  # it outlives us on purpose: no ResourceWarning for that
-    return process.pid
 
 
 def background_main() -> None:
-    """The background process: `argv[1]` is what `start_background` left."""
-    task = json.loads(sys.argv[1])
-    fd = int(task["ready_fd"])
-    os.set_inheritable(fd, False)
+    """The background process: `argv[1]` is the task that `start_background` left, `argv[2]` where to say that we are
+    ready.
+    """
+    task, fd = json.loads(sys.argv[1]), int(sys.argv[2])
+    ready_fd = fd if fd >= 0 else None
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         loaded = _load(task["path"], task["stack"], task["overrides"], task["names"])
-        code = asyncio.run(_host(loaded, show=None, say=_to_log, ready_fd=fd, until_done=False))
+        code = asyncio.run(_host(loaded, show=None, say=_to_log, ready_fd=ready_fd, until_done=False))
     except DuendeError as error:
         with contextlib.suppress(OSError):  # the API was up already, so the descriptor is closed and nobody listens
             os.write(fd, str(error).encode())
-        print(f"duende: {error}", file=sys.stderr)
-        sys.exit(1)
+        _to_log(f"duende: {error}")
+        sys.exit(HANDED_OVER if isinstance(error, ManagerRunning) else 1)
     sys.exit(code)
 
 

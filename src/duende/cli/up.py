@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("names", nargs="*", metavar="NAME", help="names or globs; default: all that start with the stack")
     made.add_argument("-d", "--detach", action="store_true", help="in the background")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="a setting")
+    made.add_argument("--no-restarter", action="store_false", dest="restarter",
+                      help="with -d: nothing brings the manager back when it dies, or something else does")  # fmt: skip
     add_waiting(made)
     return made
 
@@ -62,7 +64,9 @@ def main(argv: list[str]) -> int:
         return host.run_foreground(
             config, stack.name, overrides=overrides, names=options.names, show=view.show, say=view.say
         )
-    host.start_background(config, stack.name, overrides=overrides, names=options.names)
+    host.start_background(
+        config, stack.name, overrides=overrides, names=options.names, restarter=options.restarter
+    )
     return _await_start(options)
 
 
