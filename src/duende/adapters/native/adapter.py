@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -38,8 +40,8 @@ from duende.adapters.base import (
 from duende.adapters.native import render
 from duende.adapters.native.client import KeeperClient, KeeperInstance
 from duende.adapters.native.control import ControlLine
-from duende.adapters.native.orphans import exit_of_stranger
-from duende.adapters.native.tree import Tree, marker_of
+from duende.adapters.native.orphans import exit_of_orphan
+from duende.adapters.native.tree import Tree, kill_marked, marker_of
 from duende.adapters.native.users import look_up
 from duende.config.check import environment_problems
 from duende.config.daemon import DaemonConfig, KillMode, ReadyConfig
@@ -66,6 +68,8 @@ __all__ = ["NativeAdapter", "OutputSink"]
 # How long the rest of a tree may take to die after SIGKILL before its exit is reported with survivors. Processes in
 # uninterruptible sleep (state D) may take for ever; the daemon must not.
 _TREE_DEATH_S = 5.0
+_KEEPER_RETRY_S = 1.0  # after a keeper that could not be started: no memory, no descriptors
+_DRAIN_BYTES = 65536
 _TREE_LOOK_S = 0.01  # between looks where the kernel has no event for an empty tree (cgroup v1, no cgroup)
 
 OutputSink = Callable[[InstanceKey, DaemonConfig | None, int, int], None]
@@ -84,6 +88,7 @@ class _Record:
     exit: ExitInfo | None = None
     ending: asyncio.Task[None] | None = None
     last_words: dict[str, Any] = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()  # limits that are not enforced
 
 
 class NativeAdapter(PlatformAdapter):
@@ -107,12 +112,19 @@ class NativeAdapter(PlatformAdapter):
         self.base_environment = dict(os.environ if base_environment is None else base_environment)
         self.cgroups: CgroupBase | None = None
         self.no_cgroups_because = ""
-        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost)
+        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._end_stray)
         self._records: dict[InstanceKey, _Record] = {}
         self._by_pid: dict[int, _Record] = {}  # a number is held as a zombie until `release`, so it is unique here
+        # Asked of the keeper and not recorded yet (or never, where the caller was cancelled), and what it said of them.
+        self._unanswered: set[InstanceKey] = set()
+        self._early: dict[InstanceKey, list[dict[str, Any]]] = {}
+        self._strays: dict[InstanceKey, Tree] = {}  # given up, being killed
+        self._drained: set[int] = set()
         self._sink: EventSink = lambda event: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._zygote: asyncio.Task[int] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._is_open = False
         self._closing = False
 
     @property
@@ -133,7 +145,9 @@ class NativeAdapter(PlatformAdapter):
             raise NotSupported(self.platform, f"running daemons ({probe.reason})")
         self._sink = sink
         self.cgroups, self.no_cgroups_because = CgroupBase.detect()
-        return [self._take_over(found) for found in await self._connect()]
+        surveys = [self._take_over(found) for found in await self._connect()]
+        self._is_open = True
+        return surveys
 
     async def close(self) -> None:
         """Leave. Instances go on, except that a temporary keeper with no instance ends."""
@@ -148,11 +162,14 @@ class NativeAdapter(PlatformAdapter):
         for record in self._records.values():
             self._close_record(record)
         self._records.clear()
+        for fd in list(self._drained):
+            self._stop_draining(fd)
         if self._temporary is not None and not self._client.socket_path.exists():
             self._temporary.cleanup()
 
     async def end_keeper(self) -> bool:
-        """Ask the keeper to end; it refuses while it holds instances."""
+        """Ask the keeper to end; it refuses while it holds instances. Only `close` may follow."""
+        self._closing = True  # when it goes away now, that is no trouble
         return await self._client.quit() if self._client.connected else True
 
     async def spawn(self, config: DaemonConfig, id: DaemonId, instance: int = 1) -> Spawned:
@@ -168,24 +185,36 @@ class NativeAdapter(PlatformAdapter):
             await self._warm_up()
         elif problems := environment_problems(env, config.command or ()):
             raise ConfigError("cannot be executed: " + "; ".join(f"{one.reason} ({one.hint})" for one in problems))
+        awaits_ready = config.daemon is not None or config.ready != ReadyConfig()
+        if (present := self._records.get(key)) is not None:
+            return Spawned(present.handle, awaits_ready, present.gaps)
         cgroup, gaps = self._make_cgroup(config, instance)
         spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
-        awaits_ready = config.daemon is not None or config.ready != ReadyConfig()
         note = {
             "id": str(id), "kill_mode": config.kill_mode.value, "marker": env[render.MARKER],
             "cgroup": cgroup.to_json() if cgroup else None, "memory_limit": config.resources.memory_bytes, "gaps": gaps,
             "awaits_ready": awaits_ready,
         }  # fmt: skip
+        self._unanswered.add(key)
         try:
             answer = await self._client.spawn(str(key), spec, note)
         except EOFError as error:
+            self._forget_question(key)
+            self._abandon(env[render.MARKER], cgroup)
             raise PlatformIoError(f"the keeper went away during the start of {key}") from error
         if isinstance(answer, dict):
-            if cgroup is not None:
-                cgroup.remove()
+            self._forget_question(key)
+            self._remove_cgroup(cgroup)
             raise render.spawn_error(answer, config)
-        record = self._record(answer, config)
-        return Spawned(record.handle, awaits_ready, tuple(gaps))
+        try:
+            record = self._record(answer, config)
+        except PlatformError:  # no descriptor left for it: what nobody can watch must not run
+            self._forget_question(key)
+            self._end_stray(answer)
+            raise
+        for message in self._forget_question(key):
+            asyncio.get_running_loop().call_soon(self._on_keeper_event, message)  # after our caller knows of it
+        return Spawned(record.handle, awaits_ready, record.gaps)
 
     async def signal(self, handle: DaemonHandle, signal: int, *, tree: bool = False) -> None:
         """Through the pidfd; with `tree` to every process of the instance."""
@@ -235,12 +264,7 @@ class NativeAdapter(PlatformAdapter):
         self._by_pid.pop(record.tree.leader, None)
         self._client.release(str(key))
         self._close_record(record)
-        if record.tree.cgroup is not None:
-            try:
-                record.tree.cgroup.remove()
-            except PlatformError as error:
-                if record.handle.data.get("kill_mode") != KillMode.PROCESS.value:
-                    self._sink(AdapterTrouble(str(error)))
+        self._remove_cgroup(record.tree.cgroup, quiet=record.handle.data.get("kill_mode") == KillMode.PROCESS.value)
 
     async def check_health(self, handle: DaemonHandle, timeout_s: float) -> HealthStatus:
         """Ask the class's `health_check`."""
@@ -269,9 +293,7 @@ class NativeAdapter(PlatformAdapter):
         asyncio.get_running_loop().add_reader(pidfd, self._orphan_ended, record)
         if self.on_output is not None:
             try:
-                streams = [
-                    os.open(f"/proc/{data['pid']}/fd/{n}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for n in (1, 2)
-                ]
+                streams = _reopen_output(data["pid"])
             except OSError as error:
                 self._sink(AdapterTrouble(f"the output of {key} can't be had again: {error.strerror}"))
             else:
@@ -290,8 +312,10 @@ class NativeAdapter(PlatformAdapter):
         record = self._record(found, None)
         if found.exit is not None:
             self._ended(record, found.exit["code"], found.exit["status"])
-        elif (stat := procfs.stat(found.pid)) is not None and stat.state == "T":
-            self._sink(InstancePaused(record.key))
+        elif (stat_now := procfs.stat(found.pid)) is not None:  # it may have changed while nobody was there to be told
+            self._sink(InstancePaused(record.key) if stat_now.state in "Tt" else InstanceContinued(record.key))
+        for message in self._early.pop(record.key, []):
+            asyncio.get_running_loop().call_soon(self._on_keeper_event, message)
         return Survey(record.key, record.handle, found.note)
 
     def _record(self, found: KeeperInstance, config: DaemonConfig | None) -> _Record:
@@ -307,23 +331,29 @@ class NativeAdapter(PlatformAdapter):
             memory_limit=note["memory_limit"],
         )  # fmt: skip
         cgroup = Cgroup.from_json(note["cgroup"]) if note["cgroup"] else None
-        record = _Record(key, handle, Tree(found.pid, note["marker"], cgroup), pidfd_open(found.pid), config)
+        tree, gaps = Tree(found.pid, note["marker"], cgroup), tuple(note.get("gaps") or ())
+        record = _Record(key, handle, tree, pidfd_open(found.pid), config, gaps=gaps)
         self._records[key] = self._by_pid[record.tree.leader] = record
         if found.control is not None:
             record.control = ControlLine(found.control, lambda message: self._on_control(record, message))
         if self.on_output is not None:
             self.on_output(key, config, found.stdout, found.stderr)
         else:
-            os.close(found.stdout)
-            os.close(found.stderr)
+            self._drain(found.stdout)
+            self._drain(found.stderr)
         return record
 
     def _on_keeper_event(self, message: dict[str, Any]) -> None:
         if message["ev"] == "zygote-lost":
             self._zygote = None
             return
-        record = self._records.get(InstanceKey.parse(message["id"]))
+        key = InstanceKey.parse(message["id"])
+        record = self._records.get(key)
         if record is None:
+            if key in self._unanswered or not self._is_open:
+                self._early.setdefault(key, []).append(message)
+            elif message["ev"] == "exit":
+                self._stray_ended(key)
             return
         match message["ev"]:
             case "exit":
@@ -334,26 +364,35 @@ class NativeAdapter(PlatformAdapter):
                 self._sink(InstanceContinued(record.key))
 
     def _on_keeper_lost(self, why: str) -> None:
-        if self._closing:
-            return
-        self._stop_listening()
         self._zygote = None
+        if self._closing or not self._is_open or self._replacing is not None:
+            return  # whoever opens sees it too
+        self._stop_listening()
         self._sink(AdapterTrouble(f"{why}; instances go on, a new keeper is started"))
         loop = asyncio.get_running_loop()
         for record in self._records.values():
             if record.exit is None and not record.orphan:
                 record.orphan = True
                 loop.add_reader(record.pidfd, self._orphan_ended, record)
-        self._own(self._replace_keeper())
+        self._replacing = self._own(self._replace_keeper())
 
     async def _replace_keeper(self) -> None:
-        try:
-            known = await self._connect()
-        except PlatformError as error:
-            self._sink(AdapterTrouble(f"no new keeper: {error}"))
-            return
+        told = ""
+        while True:
+            try:
+                known = await self._connect()
+                break
+            except PlatformError as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._sink(AdapterTrouble(f"no new keeper: {error}; it is tried again"))
+            await asyncio.sleep(_KEEPER_RETRY_S)
+        self._replacing = None
         for found in known:  # it was only the connection that broke
             record = self._records.get(InstanceKey.parse(found.key))
+            if record is None:
+                self._end_stray(found)
+                continue
             found.close()
             if record is not None and record.orphan and record.exit is None:
                 asyncio.get_running_loop().remove_reader(record.pidfd)
@@ -413,8 +452,10 @@ class NativeAdapter(PlatformAdapter):
 
     def _orphan_ended(self, record: _Record) -> None:
         asyncio.get_running_loop().remove_reader(record.pidfd)
-        exit_info = exit_of_stranger(record.pidfd, record.tree.leader, at_s=time.time())
-        self._finish(record, exit_info)
+        self._own(self._orphan_exit(record))
+
+    async def _orphan_exit(self, record: _Record) -> None:
+        self._finish(record, await exit_of_orphan(record.pidfd, record.tree.leader, at_s=time.time()))
 
     def _ended(self, record: _Record, code: int, status: int) -> None:
         kills = 0
@@ -467,6 +508,69 @@ class NativeAdapter(PlatformAdapter):
                 watch.close()
         self._sink(InstanceExited(record.key, exit_info, record.tree.survivors()))
 
+    # --- instances that nobody waits for any more
+
+    def _forget_question(self, key: InstanceKey) -> list[dict[str, Any]]:
+        """The spawn is answered; returns what was said of the instance before."""
+        self._unanswered.discard(key)
+        return self._early.pop(key, [])
+
+    def _abandon(self, marker: str, cgroup: Cgroup | None) -> None:
+        """Nothing of a start whose answer was lost may live: the next incarnation would be the second.
+
+        Without its cgroup a child that has not executed yet fails to join it and ends. Where there is none, one that
+        comes to be later is reported by the keeper as a stray.
+        """
+        if cgroup is not None:
+            cgroup.kill()
+            self._remove_cgroup(cgroup)
+        else:
+            kill_marked(marker)
+
+    def _end_stray(self, found: KeeperInstance) -> None:
+        """An instance whose start had been given up while the keeper was still at it."""
+        key = InstanceKey.parse(found.key)
+        found.close()
+        cgroup = Cgroup.from_json(found.note["cgroup"]) if found.note.get("cgroup") else None
+        tree = self._strays[key] = Tree(found.pid, found.note["marker"], cgroup)
+        tree.kill()
+        if found.exit is not None:
+            self._stray_ended(key)
+
+    def _stray_ended(self, key: InstanceKey) -> None:
+        tree = self._strays.pop(key, None)
+        if tree is not None:
+            tree.kill()
+            self._remove_cgroup(tree.cgroup)
+        self._client.release(str(key))
+
+    def _remove_cgroup(self, cgroup: Cgroup | None, *, quiet: bool = False) -> None:
+        if cgroup is None:
+            return
+        try:
+            cgroup.remove()
+        except PlatformError as error:
+            if not quiet:
+                self._sink(AdapterTrouble(str(error)))
+
+    def _drain(self, fd: int) -> None:
+        """Nobody wants this output; a pipe that nobody empties would stop the daemon at 64 KiB."""
+        self._drained.add(fd)
+        asyncio.get_running_loop().add_reader(fd, self._drain_some, fd)
+
+    def _drain_some(self, fd: int) -> None:
+        try:
+            if os.read(fd, _DRAIN_BYTES):
+                return
+        except BlockingIOError:
+            return
+        self._stop_draining(fd)
+
+    def _stop_draining(self, fd: int) -> None:
+        self._drained.discard(fd)
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
+
     # --- small parts
 
     def _make_cgroup(self, config: DaemonConfig, instance: int) -> tuple[Cgroup | None, list[str]]:
@@ -483,6 +587,8 @@ class NativeAdapter(PlatformAdapter):
         ):  # left by a spawn that failed, or by a state that was deleted: nothing of ours may live in it
             for left in self.cgroups.list_existing(self.stack):
                 if left.name == config.name and left.instance == instance:
+                    if InstanceKey(config.name, instance) in self._unanswered:  # asked for a second time
+                        return left, left.apply_limits(config.resources)
                     left.kill()
                     left.remove()
             cgroup = self.cgroups.create(self.stack, config.name, instance, config.resources)
@@ -501,8 +607,7 @@ class NativeAdapter(PlatformAdapter):
         return record.control
 
     def _close_record(self, record: _Record) -> None:
-        if record.orphan and record.exit is None:
-            asyncio.get_running_loop().remove_reader(record.pidfd)
+        asyncio.get_running_loop().remove_reader(record.pidfd)
         if record.control is not None:
             record.control.close()
         os.close(record.pidfd)
@@ -512,6 +617,22 @@ class NativeAdapter(PlatformAdapter):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _reopen_output(pid: int) -> list[int]:
+    """Read ends of the pipes that a process has as stdout and stderr. OSError when it has other things there."""
+    opened: list[int] = []
+    try:
+        for number in (1, 2):
+            path = f"/proc/{pid}/fd/{number}"
+            if not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise OSError(errno.ESPIPE, f"its descriptor {number} is no pipe any more")
+            opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    return opened
 
 
 async def _readable(fd: int, timeout_s: float) -> None:
