@@ -8,11 +8,12 @@ written for everybody. How fast the pump alone is, beside `cat`, tells logs_thro
 
 from __future__ import annotations
 
-import json
 import sys
+import time
+from pathlib import Path
 
 from bench.figures import Figure, Options, run
-from bench.supervisors import PEERS, Duende, Fifo, Supervisor, Unavailable, started
+from bench.supervisors import PEERS, Duende, Fifo, Peer, Unavailable, started, toml_argv
 
 __all__ = ["measure"]
 
@@ -50,20 +51,34 @@ def _duende(log: str, count: int) -> float:
     fifo = Fifo()
     supervisor = Duende()
     try:
-        supervisor.start_toml(f"[daemon.one]\ncommand = {json.dumps(_argv(fifo, count))}\nlog = {log}\n")
-        return _rate(fifo, count * _BLOCK_BYTES)
+        supervisor.start_toml(f"[daemon.one]\ncommand = {toml_argv(_argv(fifo, count))}\nlog = {log}\n")
+        rate = _rate(fifo, count * _BLOCK_BYTES)
+        _await_files(supervisor.stack.state, 0 if "max_size = 0" not in log else count * _BLOCK_BYTES)
+        return rate
     finally:
         supervisor.stop()
         fifo.close()
 
 
-def _peer(kind: type[Supervisor], count: int) -> float:
+def _peer(kind: type[Peer], count: int) -> float:
     fifo = Fifo()
     try:
-        with started(kind, {"one": _argv(fifo, count)}):
-            return _rate(fifo, count * _BLOCK_BYTES)
+        with started(kind, {"one": _argv(fifo, count)}) as supervisor:
+            rate = _rate(fifo, count * _BLOCK_BYTES)
+            assert isinstance(supervisor, Peer)
+            _await_files(supervisor.folder, count * _BLOCK_BYTES)
+            return rate
     finally:
         fifo.close()
+
+
+def _await_files(folder: Path, size_bytes: int) -> None:
+    """See that all of it was really written; what was still in the pipe comes soon."""
+    deadline_s = time.monotonic() + 10.0
+    while sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < size_bytes:
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"{folder} never got {size_bytes} bytes of log")
+        time.sleep(0.01)
 
 
 def measure(options: Options) -> list[Figure]:

@@ -57,10 +57,10 @@ $ duende up -d
 clock ok running
 $ socket=$DUENDE_RUNTIME_DIR/$(basename $PWD)/duende.sock; \\
   curl -s --unix-socket $socket http://localhost/v1/version
-{"version":"0.1.0","api":["v1"],"python":"3.11.7","pid":4242}
+{"version": "0.1.0", "api": ["v1"], "python": "3.11.7", "pid": 4242}
 $ socket=$DUENDE_RUNTIME_DIR/$(basename $PWD)/duende.sock; \\
   curl -s --unix-socket $socket -d '{"names": ["clock"]}' http://localhost/v1/restart
-{"ok":true,"results":[{"name":"clock","ok":true,"changed":true,"status":"running","message":""}]}
+{"ok": true, "results": [{"name": "clock", "ok": true, "changed": true, "status": "running", "message": ""}]}
 $ duende down
 the manager has ended
 ```

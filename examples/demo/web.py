@@ -1,4 +1,4 @@
-"""A web server as a daemon: it is ready when `init` has bound the port, and stops when `shutdown` says so."""
+"""A web server as a daemon: it is ready when `init` has bound the port, and serves until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ class Web(Daemon):
                 print(text % values, flush=True)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", int(config.settings["port"])), Handler)
+        self.server.timeout = 0.2  # seconds that handle_request waits; also how late a stop is noticed
 
     def run(self, ctx: DaemonContext) -> None:
         print(f"listening on port {self.server.server_port}")
-        self.server.serve_forever()
-
-    def shutdown(self, timeout: float) -> None:
-        self.server.shutdown()  # makes serve_forever, and with it `run`, return
+        while not ctx.should_shutdown:
+            self.server.handle_request()

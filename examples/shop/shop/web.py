@@ -25,12 +25,11 @@ class Web(Daemon):
             web = daemon
 
         self.server = ThreadingHTTPServer(("127.0.0.1", int(config.settings["port"])), Handler)
+        self.server.timeout = 0.2  # seconds that handle_request waits; also how late a stop is noticed
 
     def run(self, ctx: DaemonContext) -> None:
-        self.server.serve_forever()
-
-    def shutdown(self, timeout: float) -> None:
-        self.server.shutdown()
+        while not ctx.should_shutdown:
+            self.server.handle_request()
 
     def health_check(self) -> HealthStatus:
         try:

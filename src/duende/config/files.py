@@ -21,7 +21,7 @@ _REASONS = {
     errno.EACCES: "can't be read: permission denied",
     errno.EPERM: "can't be read: operation not permitted",
     errno.EISDIR: "is a directory, not a file",
-    errno.ELOOP: "is a loop of symbolic links",
+    errno.ELOOP: "is a loop of symbolic links (ELOOP)",
     errno.ENAMETOOLONG: "is longer than the system allows for a path or a name (ENAMETOOLONG)",
     errno.ENOTDIR: "can't be reached: a part of the path is not a directory",
     errno.ENXIO: "is not a regular file (a socket or a device without driver)",

@@ -187,7 +187,8 @@ class Keeper:
 
     def hello(self, channel: Any, message: dict[str, Any]) -> None:
         """Tell everything: this is how a new manager learns what runs, and gets the pipes."""
-        known = [instance for instance in self.instances.values() if instance.pid]
+        # One still under way may yet fail; whoever asks for it again, or is there when it is done, is told then.
+        known = [instance for instance in self.instances.values() if instance.executed]
         reply = {"n": message.get("n"), "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "count": len(known)}
         self.tell(channel, reply, (self.notify.fileno(),))
         for instance in known:

@@ -136,7 +136,10 @@ def _set_rlimit(name: str, soft: int, hard: int) -> None:
     which = getattr(resource, f"RLIMIT_{name}", None)
     if which is None:
         raise ValueError(f"no RLIMIT_{name} on this platform")
-    resource.setrlimit(which, (soft, hard))
+    try:
+        resource.setrlimit(which, (soft, hard))
+    except ValueError as error:  # Python's word for both of setrlimit(2)'s refusals
+        raise OSError(errno.EPERM if soft <= hard else errno.EINVAL, "setrlimit") from error
 
 
 def _memfile(name: str, text: str) -> int:

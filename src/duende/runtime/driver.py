@@ -85,6 +85,7 @@ class Driver:
         self._queue: deque[tuple[str, Event]] = deque()
         self._history: list[tuple[str, tuple[Any, ...]]] = []
         self._held = True  # until `begin`: what is found at the start is collected first, then decided together
+        self._all_are_new = False
         self._scheduled = False
         self._durable = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,8 +109,10 @@ class Driver:
             asyncio.get_running_loop().call_soon(self._batch)
 
     def begin(self) -> None:
-        """Start deciding."""
-        self._held = False
+        """Start deciding. The first commit has all daemons, also those that nothing happens to yet: the next manager
+        must not take them for new ones, nor find them known and not yet wanted.
+        """
+        self._held, self._all_are_new = False, True
         self.wake()
 
     def restore(self, slot: Slot) -> None:
@@ -158,7 +161,9 @@ class Driver:
                 continue
             self._describe(slot, before, event, effects)
             done.append((slot, before, event, effects))
-        self._commit({slot.config.name: slot for slot, before, _, _ in done if slot.state is not before})
+        everything, self._all_are_new = self._all_are_new, False
+        changed = {slot.config.name: slot for slot, before, _, _ in done if slot.state is not before}
+        self._commit(self.slots if everything else changed)
         for slot, before, event, effects in done:
             for effect in effects:
                 self._perform(slot, effect)

@@ -96,17 +96,17 @@ class DaemonManager(Operations):
         make_private(self.paths.runtime_dir)
         make_private(self.paths.state_dir)
         self._lock()
-        try:
-            await self._open_locked()
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(os.close, self._lock_fd)
+            await self._open_locked(undo)
+            undo.pop_all()
 
-    async def _open_locked(self) -> None:
+    async def _open_locked(self, undo: contextlib.AsyncExitStack) -> None:
         self._opened_s = self.clock.boottime_s()
         self.first_seq = 0  # events after this number are of this manager
         loop = asyncio.get_running_loop()
         self._store = Store(Path(self.paths.state_db))
+        undo.callback(self._store.close)
         self.events = EventLog(self._store, self.clock)
         self.first_seq = self.events.last_seq
         self._reactions = Reactions(self.events, self._adapters, self._after, self.health, self._unmet)
@@ -119,6 +119,7 @@ class DaemonManager(Operations):
             on_alert_cleared=lambda name: _from_thread(loop, self._reactions.alert_cleared, name),
         )
         self._pump.start()
+        undo.callback(self._pump.close)
         self.log_store = LogStore(
             Path(self.paths.log_dir), subscribe=self._pump.subscribe, directories=self._directories
         )
@@ -132,12 +133,13 @@ class DaemonManager(Operations):
         for name, record in stored.items():  # before the adapters are open: these may have ended meanwhile, too
             if name not in self.slots and (DaemonStatus(record.state["status"]).has_instance and same_boot):
                 self._add(DaemonConfig(name, command=("(no longer configured)",)), record, same_boot, removed=True)
+        for adapter in self._adapters.values():
+            undo.push_async_callback(adapter.close)
+        undo.push_async_callback(self._driver.close)
         found = await self._open_adapters()
         for stranger in await takeover.reconcile(self._driver, found):
             await self._end_stranger(stranger)
         self.events.record("", "manager", "took over" if was_running else "started", data={"pid": os.getpid()})
-        # All of them, also those that nothing happens to yet: the next manager must not take them for new ones.
-        self._store.commit([slot.record() for slot in self.slots.values()], ())
         self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
         for slot in self.slots.values():
             self._watchers.follow(slot)

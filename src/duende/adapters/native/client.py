@@ -21,6 +21,8 @@ from duende.system import notify
 __all__ = ["KeeperClient", "KeeperInstance"]
 
 _HELLO_TIMEOUT_S = 10.0  # a new interpreter takes 20-100 ms; a machine that swaps, seconds
+_NOT_TOLD = -1  # how many instances the keeper will list
+_DEATH_S = 1.0  # for a keeper whose socket is closed already: it is in the midst of ending
 _LISTEN_BACKLOG = 8  # one manager connects at a time
 
 
@@ -46,12 +48,13 @@ class KeeperInstance:
 
 class KeeperClient:
     """One connection. `on_event` gets every event of the keeper; `on_lost` is called once when the connection
-    breaks.
+    breaks; `on_stray` gets an instance whose spawn was asked for on an earlier connection.
     """
 
     def __init__(
-        self, directory: Path, on_event: Callable[[dict[str, Any]], None], on_lost: Callable[[str], None]
-    ) -> None:
+        self, directory: Path, on_event: Callable[[dict[str, Any]], None], on_lost: Callable[[str], None],
+        on_stray: Callable[[KeeperInstance], None],
+    ) -> None:  # fmt: skip
         self.socket_path = directory / "keeper.sock"
         self.notify_path = directory / "notify.sock"
         self.log_path = directory / "keeper.log"
@@ -59,12 +62,13 @@ class KeeperClient:
         self.notify: socket.socket | None = None
         self._on_event = on_event
         self._on_lost = on_lost
+        self._on_stray = on_stray
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._listed: list[KeeperInstance] = []
         self._list_complete: asyncio.Future[None] | None = None
-        self._expected = 0
+        self._expected = _NOT_TOLD
         self._n = 0
 
     @property
@@ -75,25 +79,17 @@ class KeeperClient:
     async def open(self) -> list[KeeperInstance]:
         """Connect to the keeper that is there, or start one; return the instances it holds."""
         loop = asyncio.get_running_loop()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(str(self.socket_path))
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-                sock.close()
-                raise PlatformIoError(f"cannot reach the keeper at {self.socket_path}: {error.strerror}") from error
-            self._start_keeper()
-            sock.connect(str(self.socket_path))
+        sock = self._connected_socket()
         self._channel = Channel(sock)
-        self._listed = []
+        self._listed, self._expected = [], _NOT_TOLD
         self._list_complete = loop.create_future()
         loop.add_reader(sock.fileno(), self._readable)
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
                 hello, fds = await self._ask({"op": "hello", "v": PROTOCOL_VERSION})
-                self.pid, self._expected = hello["pid"], hello["count"]
+                self.pid = hello["pid"]
                 self._take_notify_socket(fds)
-                if len(self._listed) < self._expected:
+                if len(self._listed) < hello["count"]:
                     await self._list_complete
         except (TimeoutError, EOFError) as error:
             self.close()
@@ -109,9 +105,7 @@ class KeeperClient:
         if self.notify is not None:
             self.notify.close()
             self.notify = None
-        if self._process is not None:
-            self._process.returncode = self._process.poll() or 0  # it may outlive us: no ResourceWarning for that
-            self._process = None
+        self._let_go_of_process(0.0)
 
     def open_notify_to_others(self) -> None:
         """Let daemons of other users reach the sd_notify socket: they may pass through our directories, not look.
@@ -126,7 +120,10 @@ class KeeperClient:
 
     async def spawn(self, key: str, spec: dict[str, Any], note: dict[str, Any]) -> KeeperInstance | dict[str, Any]:
         """Ask for an instance; the answer is it, or the keeper's error {stage, errno, path}."""
-        reply, fds = await self._ask({"op": "spawn", "id": key, "spec": spec, "note": note})
+        try:
+            reply, fds = await self._ask({"op": "spawn", "id": key, "spec": spec, "note": note})
+        except WireError:  # over the limit of a frame, which is far over the kernel's limit of an execve
+            return {"stage": "exec", "errno": errno.E2BIG, "path": str(spec["argv"][0])}
         return reply["error"] if "error" in reply else KeeperInstance(reply, fds)
 
     async def start_zygote(self, argv: list[str], env: dict[str, str]) -> int:
@@ -156,27 +153,53 @@ class KeeperClient:
 
     # --- inside
 
+    def _connected_socket(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            try:
+                sock.connect(str(self.socket_path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._start_keeper()
+                sock.connect(str(self.socket_path))
+        except OSError as error:
+            sock.close()
+            where = f": {error.filename}" if error.filename else ""
+            raise PlatformIoError(
+                f"cannot reach or start the keeper at {self.socket_path}: {error.strerror or error}{where}"
+            ) from error
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def _start_keeper(self) -> None:
         for path in (self.socket_path, self.notify_path):
             path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        notify_socket = notify.make_socket(str(self.notify_path))
-        log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
+        with contextlib.ExitStack() as opened:
+            log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            opened.callback(os.close, log)
+            listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            notify_socket = opened.enter_context(notify.make_socket(str(self.notify_path)))
             listener.bind(str(self.socket_path))
             os.chmod(self.socket_path, 0o600)
             listener.listen(_LISTEN_BACKLOG)
             # -I -S: no environment, no site-packages: nothing of the outside can change what the keeper runs.
             program = Path(_keeper_file).with_name("__main__.py")
             argv = [sys.executable, "-I", "-S", str(program), str(listener.fileno()), str(notify_socket.fileno())]
+            self._let_go_of_process(_DEATH_S)
             self._process = subprocess.Popen(
                 argv, pass_fds=(listener.fileno(), notify_socket.fileno()), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True, cwd="/",
             )  # fmt: skip
-        finally:
-            listener.close()
-            notify_socket.close()
-            os.close(log)
+
+    def _let_go_of_process(self, patience_s: float) -> None:
+        """Reap the keeper that we have started, if it has ended; it may outlive us, and no ResourceWarning for that."""
+        if self._process is not None:
+            try:
+                self._process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                self._process.returncode = 0
+            self._process = None
 
     def _take_notify_socket(self, fds: list[int]) -> None:
         if self.notify is not None:
@@ -231,11 +254,14 @@ class KeeperClient:
     def _take(self, message: dict[str, Any], fds: list[int]) -> None:
         reply = self._replies.get(message.get("n", 0))
         if reply is not None and not reply.done():
+            self._expected = message.get("count", self._expected)
             reply.set_result((message, fds))
-        elif message.get("ev") == "instance":
+        elif message.get("ev") == "instance" and len(self._listed) < self._expected:
             self._listed.append(KeeperInstance(message, fds))
             if len(self._listed) == self._expected and self._list_complete and not self._list_complete.done():
                 self._list_complete.set_result(None)
+        elif message.get("ev") == "instance":
+            self._on_stray(KeeperInstance(message, fds))
         else:
             for fd in fds:  # the reply to a request that was cancelled; the next hello lists its instance
                 os.close(fd)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import select
+from itertools import takewhile
 
 from duende.errors import PlatformError
 from duende.model.exits import ExitInfo
@@ -24,11 +25,14 @@ async def exit_of_orphan(pidfd: int, pid: int, *, at_s: float) -> ExitInfo:
     EPOLLHUP (Linux 6.9).
     """
     with contextlib.suppress(ChildProcessError):  # somebody else's child
-        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it does not wait
         if result is not None:
             if result.si_code == os.CLD_EXITED:
                 return ExitInfo.from_code(result.si_status, at_s=at_s)
             return ExitInfo.from_signal(result.si_status, core_dumped=result.si_code == os.CLD_DUMPED, at_s=at_s)
+    if not _kernel_tells():
+        why = f"Linux {os.uname().release} does not tell strangers (6.15 does)"
+        return ExitInfo.unknown(f"pid {pid} ended while no keeper was its parent; how is not known: {why}", at_s=at_s)
     try:
         status = exit_status_of(pidfd)
         if status is None:
@@ -42,8 +46,13 @@ async def exit_of_orphan(pidfd: int, pid: int, *, at_s: float) -> ExitInfo:
     return status.to_exit_info(at_s=at_s)
 
 
+def _kernel_tells() -> bool:
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(takewhile(str.isdigit, minor)) or 0)) >= (6, 15)
+
+
 async def _reaped(pidfd: int) -> None:
-    """Wait for EPOLLHUP. An inner epoll with no other interest, since the event loop's would see readability at once."""
+    """Wait for EPOLLHUP, in an epoll of its own without other interests: readable it is already."""
     loop = asyncio.get_running_loop()
     happened = asyncio.Event()
     with select.epoll() as inner:

@@ -16,7 +16,7 @@ from duende.system import procfs
 from duende.system.cgroup import Cgroup
 from duende.system.process import pidfd_open, send_signal
 
-__all__ = ["Tree", "marker_of"]
+__all__ = ["Tree", "kill_marked", "marker_of"]
 
 _KILL_ROUNDS = 20  # a tree that forks while it is killed loses a generation each round
 
@@ -70,6 +70,16 @@ class Tree:
 
     def _marked(self) -> list[int]:
         return [pid for pid in procfs.list_pids() if marker_of(pid) == self.marker]
+
+
+def kill_marked(marker: str) -> None:
+    """SIGKILL every process that says it is part of that instance, where neither leader nor cgroup is known."""
+    for _ in range(_KILL_ROUNDS):
+        pids = [pid for pid in procfs.list_pids() if marker_of(pid) == marker and _alive(pid) and not _dying(pid)]
+        if not pids:
+            return
+        for pid in pids:
+            _send(pid, 9)
 
 
 def marker_of(pid: int) -> str | None:
