@@ -95,8 +95,8 @@ def reached(policies: tuple[LifecyclePolicy, ...] = POLICIES) -> Reached:
             state, now_s = queue.popleft()
             found.states.append(state)
             for event in events_for(state):
-                after, _ = step(state, event, now_s=now_s + 1.0, uniform=0.5)
-                if after is not state:
+                after, effects = step(state, event, now_s=now_s + 1.0, uniform=0.5)
+                if after is not state or effects:
                     found.moves.setdefault((state.status, type(event)), set()).add(after.status)
                 if _kind_of(after) not in seen:
                     seen.add(_kind_of(after))

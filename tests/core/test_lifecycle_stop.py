@@ -213,6 +213,12 @@ def test_no_policy_restarts_after_a_stop(restart: RestartPolicy, exit_info: Exit
     assert play.count(Spawn) == 1
 
 
-def test_paused_during_the_stop_changes_nothing() -> None:
+def test_a_daemon_that_turns_out_to_be_held_during_its_stop_is_woken() -> None:
     play = Play().running().tell(StopRequested()).tell(Paused(1))
     assert play.state.status is DaemonStatus.STOPPING
+    assert play.effects == (SendSignal(1, 18, tree=False),)
+
+
+def test_a_daemon_that_is_being_killed_is_not_woken() -> None:
+    play = Play().running().tell(KillRequested()).tell(Paused(1))
+    assert play.effects == ()

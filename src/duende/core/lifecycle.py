@@ -177,6 +177,12 @@ def _pause(state: DaemonState, event: Event, now_s: float, uniform: float) -> Ou
     return (replace(_disarm(state, TimerKind.START), status=_PAUSED), ()) if state.executed else (state, ())
 
 
+def _paused_while_stopping(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
+    """It was stopped before the stop signal came; it will see that only when it goes on."""
+    wakes = state.executed and not state.kill_asked and not state.escalated
+    return state, (SendSignal(state.instance, int(Signal.CONT), state.policy.stop_tree),) if wakes else ()
+
+
 def _continue(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
     if state.ready or state.policy.start_timeout_s <= 0:
         return replace(state, status=_RUNNING if state.ready else _STARTING), ()
@@ -403,5 +409,6 @@ TABLE: Mapping[tuple[DaemonStatus, type], Row] = {
     (_STOPPING, Spawned): _row(_spawned_while_stopping, _STOPPING),
     (_STOPPING, SpawnFailed): _row(_ended_while_stopping, _STOPPED, _STARTING),
     (_STOPPING, Exited): _row(_ended_while_stopping, *_END),
+    (_STOPPING, Paused): _row(_paused_while_stopping, _STOPPING),
     (_STOPPING, TimerFired): _row(_timer_fired, _STOPPING),
 }

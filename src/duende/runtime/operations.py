@@ -162,9 +162,10 @@ class Operations(abc.ABC):
 
     def _restart_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
         before = slot.state.instance
-        judge = waiting.ready(0)
-        self._driver.post(slot.config.name, RestartRequested(), durable=True)
-        return True, lambda slot: judge(slot) if slot.state.instance > before else None
+        judge = self._or_blocked(waiting.ready(0))
+        unmet = bool(self._unmet(slot)) and not slot.state.status.has_instance
+        self._driver.post(slot.config.name, StartRequested(blocked=True) if unmet else RestartRequested(), durable=True)
+        return True, lambda slot: judge(slot) if slot.state.instance > before or slot.state.waiting else None
 
     def _or_blocked(self, judge: waiting.Verdict) -> waiting.Verdict:
         """A daemon that waits for one that failed would be waited for in vain: say so; it still starts when that one
