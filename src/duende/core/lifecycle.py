@@ -72,7 +72,7 @@ def step(state: DaemonState, event: Event, *, now_s: float, uniform: float) -> O
     if row is None or _is_late(state, event):
         return state, ()
     after, effects = row.handle(state, event, now_s, uniform)
-    if after is state:  # it means nothing here: a superseded timer, dependencies that nobody waits for
+    if after is state and not effects:  # it means nothing here: a superseded timer, dependencies that nobody waits for
         return state, ()
     assert after.status in row.leads_to, f"{state.status} on {event} leads to {after.status}: not in the table"
     if after.status is not state.status or after.instance != state.instance:
