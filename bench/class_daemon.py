@@ -20,6 +20,6 @@ class Smallest(Daemon):
 class Telling(Smallest):
     """Writes its pid into the FIFO of its settings as its first act."""
 
-    async def init(self, config: DaemonConfig) -> None:
+    def init(self, config: DaemonConfig) -> None:
         with open(str(config.settings["fifo"]), "w") as file:
             file.write(f"{os.getpid()}\n")

@@ -1,6 +1,6 @@
 """How long does `status` take as a whole process, with few and with many daemons?
 
-    python -m bench.cli_status [--quick | --full] [--no-peers]
+python -m bench.cli_status [--quick | --full] [--no-peers]
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def measure(options: Options) -> list[Figure]:
     figures = []
     for argv in (["-c", "pass"], ["-I", "-S", "-c", "pass"]):
         times = run_times_s([sys.executable, *argv], {}, runs)
-        figures.append(Figure("an interpreter that does nothing", f"python {' '.join(argv)}", "ms", tuple(t * 1000 for t in times)))
+        figures.append(
+            Figure("an interpreter that does nothing", f"python {' '.join(argv)}", "ms", tuple(t * 1000 for t in times))
+        )
     for count in (1, 100, 1000):
         what = f"`status` with {count}"
         aim = "60 ms" if count < 1000 else ""

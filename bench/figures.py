@@ -79,7 +79,9 @@ def run(question: str, measure: Callable[[Options], list[Figure]]) -> None:
     print(f"took {took_s:.0f} s")
     if given.json:
         argv = sys.argv[1:]
-        given.json.write_text(json.dumps({"question": question, "argv": argv, "figures": [asdict(one) for one in figures]}))
+        given.json.write_text(
+            json.dumps({"question": question, "argv": argv, "figures": [asdict(one) for one in figures]})
+        )
 
 
 def _row(figure: Figure) -> list[str]:

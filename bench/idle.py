@@ -1,6 +1,6 @@
 """What does a supervisor do while nothing happens? Processor time and wake-ups of all its threads.
 
-    python -m bench.idle [--quick | --full] [--no-peers]
+python -m bench.idle [--quick | --full] [--no-peers]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How fast can a daemon write its log through each supervisor, processes and all?
 
-A daemon says in a FIFO when it begins and when its last byte is taken; what is still in its pipe then (at most 1 MiB) counts as
-written for everybody. How fast the pump alone is, beside `cat`, tells logs_throughput.py.
+A daemon says in a FIFO when it begins and when its last byte is taken; what is still in its pipe then (at most 1 MiB)
+counts as written for everybody. How fast the pump alone is, beside `cat`, tells logs_throughput.py.
 
     python -m bench.logs_whole [--quick | --full] [--no-peers]
 """
@@ -20,7 +20,8 @@ __all__ = ["measure"]
 _WRITER = """
 import os, sys, time
 fifo, count = sys.argv[1], int(sys.argv[2])
-block = (b"2026-11-21 02:36:00,123 INFO request served in 12 ms path=/api/items status=200 bytes=5120 id=abcd" + bytes([10])) * 655
+line = b"2026-11-21 02:36:00,123 INFO request served in 12 ms path=/api/items status=200 bytes=5120 id=abcd"
+block = (line + bytes([10])) * 655
 view = memoryview(block)
 def tell():
     with open(fifo, "w") as file:
@@ -33,7 +34,7 @@ for _ in range(count):
 tell()
 time.sleep(1000000)
 """
-_BLOCK_BYTES = 98 * 655
+_BLOCK_BYTES = 99 * 655  # what the writer writes at once
 
 
 def _rate(fifo: Fifo, bytes_: int) -> float:
@@ -94,10 +95,9 @@ def measure(options: Options) -> list[Figure]:
     ):
         rates = tuple(_duende(log, count) for _ in range(rounds))
         figures.append(Figure(f"log of one writer, {name}", "duende", "MB/s", rates))
-    few = max(count // 10, 1)
     for peer in PEERS if options.peers else ():
         try:
-            rates = tuple(_peer(peer, few) for _ in range(rounds))
+            rates = tuple(_peer(peer, count) for _ in range(rounds))
             figures.append(Figure("log of one writer, raw", peer.name, "MB/s", rates))
         except (Unavailable, TimeoutError) as error:
             figures.append(Figure("log of one writer, raw", peer.name, "MB/s", skipped=str(error)))

@@ -1,6 +1,6 @@
 """The facts of the machine that figures depend on: a figure without them means nothing.
 
-    python -m bench.machine
+python -m bench.machine
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ def _cgroups() -> str:
     from duende.system.cgroup import CgroupBase  # here: what duende itself would use
 
     base, reason = CgroupBase.detect()
-    return f"version {base.version}" if base is not None else f"none ({reason})"
+    return (
+        f"version {base.kill_hierarchy.version} ends processes; {base.layout.value}"
+        if base is not None
+        else f"none ({reason})"
+    )
 
 
 def _filesystem(path: str) -> str:
@@ -69,8 +73,12 @@ def _filesystem(path: str) -> str:
 def _revision() -> str:
     try:
         git = ["git", "-C", str(ROOT)]
-        revision = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changed = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True, check=True, timeout=10)
+        revision = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "src"], capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return "no git revision"
     return revision.stdout.strip() + (" with changes" if changed.stdout.strip() else "")

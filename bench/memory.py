@@ -1,6 +1,6 @@
 """How much memory does a supervisor take for itself, with few and with many daemons?
 
-    python -m bench.memory [--quick | --full] [--no-peers]
+python -m bench.memory [--quick | --full] [--no-peers]
 """
 
 from __future__ import annotations

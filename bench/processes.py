@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["Activity", "activity", "private_bytes", "pss_bytes"]
+__all__ = ["Activity", "activity", "minor_faults", "private_bytes", "pss_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Activity:
 
 
 def activity(pid: int) -> Activity:
-    """Over all threads: schedstat's first number is nanoseconds on a processor (Documentation/scheduler/sched-stats.rst)."""
+    """Over all threads. schedstat begins with nanoseconds on a processor (Documentation/scheduler/sched-stats.rst)."""
     cpu_ns = wakeups = preemptions = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
         folder = f"/proc/{pid}/task/{thread}"
@@ -35,6 +35,12 @@ def activity(pid: int) -> Activity:
                 elif line.startswith("nonvoluntary_ctxt_switches:"):
                     preemptions += int(line.split()[1])
     return Activity(cpu_ns / 1e9, wakeups, preemptions)
+
+
+def minor_faults(pid: int) -> int:
+    """Page faults that needed no disk, mostly copies after a fork; field 10 of proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[7])
 
 
 def pss_bytes(pid: int) -> int:

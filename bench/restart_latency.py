@@ -1,6 +1,6 @@
 """How long from SIGKILL until the next incarnation's first act, where no delay is configured?
 
-    python -m bench.restart_latency [--quick | --full] [--no-peers]
+python -m bench.restart_latency [--quick | --full] [--no-peers]
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def _class_ms(kills: int) -> tuple[float, ...]:
     target = f"{Path(class_daemon.__file__).resolve()}:Telling"
     try:
         supervisor.start_toml(
-            f"[daemon.one]\ndaemon = {json.dumps(target)}\nsettings = {{ fifo = {json.dumps(str(fifo.path))} }}\n{_RESTART}\n"
+            f"[daemon.one]\ndaemon = {json.dumps(target)}\n"
+            f"settings = {{ fifo = {json.dumps(str(fifo.path))} }}\n{_RESTART}\n"
         )
         return _kill_again_and_again(fifo, kills)
     finally:

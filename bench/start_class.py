@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import class_daemon
 from bench.figures import Figure, Options, run
-from bench.processes import pss_bytes
+from bench.processes import minor_faults, pss_bytes
 from duende.adapters.base import AdapterEvent, InstanceExited, InstanceReady
 from duende.adapters.native.adapter import NativeAdapter
 from duende.config.daemon import DaemonConfig
@@ -75,18 +75,20 @@ async def _times_ms(config: DaemonConfig, count: int, waits_for_ready: bool) -> 
     return times
 
 
-async def _memory_mib(count: int) -> list[float]:
-    """PSS of each while all of them run."""
+async def _memory(count: int) -> tuple[list[float], list[float]]:
+    """PSS of each in MiB while all of them run, and the page faults it had until ready."""
     async with _adapter() as bed:
         handles = []
+        faults: list[float] = []
         for number in range(count):
             config = DaemonConfig(f"d{number}", daemon=_CLASS)
             handles.append((await bed.adapter.spawn(config, DaemonId.new(), 1)).handle)
             await bed.until(InstanceReady)
+            faults.append(minor_faults(handles[-1].pid or 0))
         sizes = [pss_bytes(handle.pid or 0) / 2**20 for handle in handles]
         for handle in handles:
             await bed.end(handle)
-    return sizes
+    return sizes, faults
 
 
 def _run_ms(argv: list[str], count: int) -> list[float]:
@@ -103,15 +105,20 @@ def measure(options: Options) -> list[Figure]:
     starts, many = options.pick(50, 1000, 5000), options.pick(20, 100, 1000)
     by_class = asyncio.run(_times_ms(DaemonConfig("one", daemon=_CLASS), starts, True))
     by_command = asyncio.run(_times_ms(DaemonConfig("one", command=("sleep", "1000000")), starts, False))
-    sizes = asyncio.run(_memory_mib(many))
+    sizes, faults = asyncio.run(_memory(many))
     few = max(starts // 20, 10)
     return [
         Figure("start to ready, Python class", "duende", "ms", tuple(by_class), "p99 < 100 ms, median < 5 ms"),
         Figure("start to executed, command", "duende", "ms", tuple(by_command)),
         Figure("fork, exec and wait for `true`", "subprocess", "ms", tuple(_run_ms(["true"], few * 5))),
-        Figure("a new interpreter and back", "python -c pass", "ms", tuple(_run_ms([sys.executable, "-c", "pass"], few))),
-        Figure("the same, with asyncio", "python -c", "ms", tuple(_run_ms([sys.executable, "-c", "import asyncio"], few))),
+        Figure(
+            "a new interpreter and back", "python -c pass", "ms", tuple(_run_ms([sys.executable, "-c", "pass"], few))
+        ),
+        Figure(
+            "the same, with asyncio", "python -c", "ms", tuple(_run_ms([sys.executable, "-c", "import asyncio"], few))
+        ),
         Figure(f"PSS of each of {many}, Python class", "duende", "MiB", tuple(sizes), "< 3 MiB"),
+        Figure("page faults until ready, Python class", "duende", "", tuple(faults)),
     ]
 
 

@@ -1,7 +1,7 @@
 """How long until the last of many commands runs, from the moment the supervisor is started?
 
-Every command writes a line as its first act; the time ends with the last line. The floor is the same shell programs started by a
-bare loop of `subprocess.Popen`.
+Every command writes a line as its first act; the time ends with the last line. The floor is the same shell programs
+started by a bare loop of `subprocess.Popen`.
 
     python -m bench.start_commands [--quick | --full] [--no-peers]
 """
@@ -61,7 +61,9 @@ def measure(options: Options) -> list[Figure]:
         what = f"{count} commands up"
         figures.append(Figure(f"{what}, bare loop", "subprocess", "s", tuple(_floor_s(count) for _ in range(rounds))))
         figures.append(Figure(f"{what}", "duende", "s", tuple(_seconds(Duende, count) for _ in range(rounds))))
-        figures.append(Figure(f"{what}, `up -d` done", "duende", "s", tuple(_command_line_s(count) for _ in range(rounds))))
+        figures.append(
+            Figure(f"{what}, `up -d` done", "duende", "s", tuple(_command_line_s(count) for _ in range(rounds)))
+        )
         for peer in PEERS if options.peers else ():
             try:
                 figures.append(Figure(what, peer.name, "s", tuple(_seconds(peer, count) for _ in range(rounds))))

@@ -1,7 +1,7 @@
 """duende and its peers behind one small contract, so that each is asked the same question in the same way.
 
-The peers (supervisord, circus) are installed into `.cache/peers` by the benchmark that first wants them. Each is configured
-to be as quick as it can be: no start delay, no minimal run time, restarts without a limit.
+The peers (supervisord, circus) are installed into `.cache/peers` by the benchmark that first wants them. Each is
+configured to be as quick as it can be: no start delay, no minimal run time, restarts without a limit.
 """
 
 from __future__ import annotations
@@ -22,13 +22,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.machine import ROOT
 from tests.harness import Stack
 
-__all__ = ["PEERS", "Circus", "Duende", "Fifo", "Peer", "Supervisor", "Supervisord", "Unavailable", "clean_environment", "run_times_s", "started", "toml_argv"]
+from bench.machine import ROOT
+
+__all__ = [
+    "PEERS",
+    "Circus",
+    "Duende",
+    "Fifo",
+    "Peer",
+    "Supervisor",
+    "Supervisord",
+    "Unavailable",
+    "clean_environment",
+    "run_times_s",
+    "started",
+    "toml_argv",
+]
 
 PATIENCE_S = 120.0
 _VENV = ROOT / ".cache" / "peers"
+_RESTART = 'restart = { policy = "always", delay = "0s", reset_after = "0s" }'
 _REQUIREMENTS = ("supervisor==4.3.0", "circus==0.19.0")
 
 
@@ -74,7 +89,7 @@ class Duende(Supervisor):
 
     def start(self, programs: Mapping[str, Sequence[str]]) -> None:
         self.start_toml("".join(
-            f'[daemon.{name}]\ncommand = {toml_argv(argv)}\nrestart = {{ policy = "always", delay = "0s", reset_after = "0s" }}\n'
+            f"[daemon.{name}]\ncommand = {toml_argv(argv)}\n{_RESTART}\n"
             for name, argv in programs.items()
         ))  # fmt: skip
 
@@ -87,7 +102,12 @@ class Duende(Supervisor):
 
     def processes(self) -> dict[str, int]:
         manager = self.stack.status()["manager"]
-        return {"manager": manager["pid"], "keeper": manager["keeper_pid"]}
+        found = {"manager": manager["pid"], "keeper": manager["keeper_pid"]}
+        with open(f"/proc/{manager['pid']}/stat", "rb") as file:
+            parent = int(file.read().rpartition(b")")[2].split()[1])
+        if b"restarter.py" in Path(f"/proc/{parent}/cmdline").read_bytes():
+            found["restarter"] = parent
+        return found
 
     def status_argv(self) -> list[str]:
         # What the installed console script does, without asking that it is installed.
@@ -125,7 +145,12 @@ class Peer(Supervisor):
         config.write_text(self.render(programs))
         with open(self.folder / "out", "wb") as out:
             self._process = subprocess.Popen(
-                self.argv(config), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment(), cwd=self.folder
+                self.argv(config),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=self.environment(),
+                cwd=self.folder,
             )
 
     def processes(self) -> dict[str, int]:
@@ -167,7 +192,8 @@ serverurl=unix://{self.folder}/sock
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
         return head + "".join(
-            f"[program:{name}]\ncommand={_quoted(argv)}\nstartsecs=0\nautorestart=true\nstdout_logfile_maxbytes=0\n" for name, argv in programs.items()
+            f"[program:{name}]\ncommand={_quoted(argv)}\nstartsecs=0\nautorestart=true\nstdout_logfile_maxbytes=0\n"
+            for name, argv in programs.items()
         )
 
     def argv(self, config: Path) -> list[str]:
@@ -191,7 +217,7 @@ check_delay = 0.5
 warmup_delay = 0
 """
         return head + "".join(
-            f"[watcher:{name}]\ncmd = {_quoted(argv)}\nwarmup_delay = 0\nmax_retry = -1\ngraceful_timeout = 1\nstop_signal = SIGKILL\n"
+            f"[watcher:{name}]\ncmd = {_quoted(argv)}\nwarmup_delay = 0\nmax_retry = -1\n"
             f"stdout_stream.class = FileStream\nstdout_stream.filename = {self.folder}/{name}.log\n"
             for name, argv in programs.items()
         )
@@ -266,12 +292,21 @@ def _installed(program: str) -> str:
     if not binary.exists():
         try:
             venv.create(_VENV, with_pip=True)
-            pip: list[str] = [str(_VENV / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            pip: list[str] = [
+                str(_VENV / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+            ]
             done = subprocess.run([*pip, *_REQUIREMENTS], capture_output=True, text=True, timeout=300, check=False)
         except (OSError, subprocess.SubprocessError) as error:
             raise Unavailable(f"cannot install {program}: {error}") from error
         if done.returncode != 0 or not binary.exists():
-            raise Unavailable(f"cannot install {program}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+            raise Unavailable(
+                f"cannot install {program}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+            )
     return str(binary)
 
 

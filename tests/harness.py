@@ -157,12 +157,11 @@ class Stack:
 def remove_cgroups(name: str) -> None:
     """Remove what a killed manager left of its stack's cgroups (empty ones only)."""
     for top, folders, _ in os.walk("/sys/fs/cgroup"):
-        if name in folders:
-            for inner, _, _ in os.walk(os.path.join(top, name), topdown=False):
-                try:
-                    os.rmdir(inner)
-                except OSError:
-                    continue
+        for folder in folders:
+            if folder.startswith(f"{name}."):
+                for inner, _, _ in os.walk(os.path.join(top, folder), topdown=False):
+                    with contextlib.suppress(OSError):  # busy or gone: the check for leftovers tells
+                        os.rmdir(inner)
 
 
 def free_port() -> int:

@@ -21,6 +21,7 @@ NEEDED = {
     "unshare": "util-linux",
     "mkfs.ext4": "e2fsprogs",
     "gcc": "gcc",
+    "curl": "curl",
 }
 _ELSEWHERE = ("/usr/sbin", "/sbin", "/usr/local/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin")))
 

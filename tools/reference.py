@@ -34,8 +34,8 @@ _CLI = """\
 the verb. Names may be globs (quote them from the shell), and `web` also means its replicas `web.1`, `web.2`, ….
 
 With `--json` a verb prints one JSON document, or one a line where it streams; the shapes are those of the
-[API](api.md#types). What goes wrong is said on standard error. The [exit codes](exit-codes.md) are the same for all verbs.
-Colours are used on a terminal only, and never with `--no-color` or `NO_COLOR`.
+[API](api.md#types). What goes wrong is said on standard error. The [exit codes](exit-codes.md) are the same for all
+verbs. Colours are used on a terminal only, and never with `--no-color` or `NO_COLOR`.
 """
 
 _API = """\

@@ -18,7 +18,8 @@ class Web(Daemon):
             def do_GET(self) -> None:
                 if self.path != "/healthz":
                     daemon.metrics().record_request()
-                body = f"hello from process {os.getpid()}, visitor {daemon.metrics().snapshot().requests_total}\n".encode()
+                visitor = daemon.metrics().snapshot().requests_total
+                body = f"hello from process {os.getpid()}, visitor {visitor}\n".encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -109,10 +109,21 @@ def is_alive(pid: int) -> bool:
 async def until(condition: Callable[[], Any], what: str) -> Any:
     """Look again and again, for what gives no event."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (value := condition()):
+        while not (value := condition()):  # noqa: ASYNC110 - there is none
             await asyncio.sleep(0.005)
         return value
     raise AssertionError(f"never came: {what}")
+
+
+def read(path: Path | str) -> str:
+    """A small file, here or in /proc."""
+    return Path(path).read_text()
+
+
+def cgroups_of(stack: str) -> list[str]:
+    """What is left of a stack's cgroups in any hierarchy."""
+    return [os.path.join(top, name) for top, names, _ in os.walk("/sys/fs/cgroup") for name in names
+            if name == f"duende-{stack}"]  # fmt: skip
 
 
 def keeper_gone(directory: Path) -> bool:

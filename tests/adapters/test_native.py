@@ -21,7 +21,7 @@ from duende.errors import ConfigError, NotFound, NotSupported, PlatformError, Re
 from duende.model.exits import ExitReason
 from duende.model.ids import DaemonId
 from duende.model.limits import ResourceConfig
-from tests.adapters.conftest import Bench, Play, is_alive, until
+from tests.adapters.conftest import Bench, Play, cgroups_of, is_alive, read, until
 
 pytestmark = pytest.mark.real
 
@@ -36,13 +36,13 @@ def test_a_command_is_executed_signalled_and_reaped(play: Play) -> None:
         assert not spawned.awaits_ready
         pid = spawned.handle.pid
         assert pid is not None
-        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+        assert read(f"/proc/{pid}/cmdline") == "sleep\x001000\x00"
         assert (await bench.adapter.status(spawned.handle)).running
         await bench.adapter.signal(spawned.handle, 15)
         exited = await bench.event(InstanceExited)
         assert (exited.exit.reason, exited.exit.signal, exited.survivors) == (ExitReason.SIGNAL, 15, ())
         # Its number is not free until the exit is taken.
-        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        assert read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] == "Z"
         report = await bench.adapter.status(spawned.handle)
         assert (report.running, report.exit) == (False, exited.exit)
         with pytest.raises(NotFound, match=f"native:pid{pid} has ended"):
@@ -120,7 +120,7 @@ def test_pause_and_resume_reach_the_whole_tree_and_are_reported_whoever_does_it(
 
 
 def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0]
 
 
 def test_a_core_dump_is_told(play: Play, folder: Path) -> None:
@@ -181,7 +181,7 @@ def test_what_cannot_be_executed_is_told_with_errno_and_path(
         assert words in str(caught.value)
         assert len(str(caught.value)) < 3000
         assert not bench.troubles()
-        assert not list(Path("/sys/fs/cgroup").rglob(f"duende-{bench.stack}"))
+        assert not cgroups_of(bench.stack)
 
     play(scene)
 
@@ -413,12 +413,14 @@ def test_pausing_what_a_platform_lacks_and_asking_a_command_is_refused(play: Pla
 
 
 def test_kill_mode_process_leaves_children_and_control_group_signals_all(play: Play, folder: Path) -> None:
-    script = f"trap 'echo leader >> {folder}/said; exit 0' TERM; (trap 'echo child >> {folder}/said; exit 0' TERM; "
-    script += f"echo up >> {folder}/said; while :; do sleep 0.05; done) & while :; do sleep 0.05; done"
+    def script(first: str) -> str:
+        rest = "while :; do sleep 0.05; done"
+        child = f"(trap 'echo child >> {folder}/said; exit 0' TERM; echo up >> {folder}/said; {rest})"
+        return f"trap '{first} echo leader >> {folder}/said; exit 0' TERM; {child} & {rest}"
 
     async def scene(bench: Bench) -> None:
         said = folder / "said"
-        spawned = await bench.spawn("sh", "-c", script, kill_mode=KillMode.PROCESS)
+        spawned = await bench.spawn("sh", "-c", script(""), kill_mode=KillMode.PROCESS)
         await until(lambda: said.exists() and said.read_text() == "up\n", "the child")
         tree = bench.adapter.tree_of(spawned.handle)
         await bench.adapter.signal(spawned.handle, 15)
@@ -427,7 +429,7 @@ def test_kill_mode_process_leaves_children_and_control_group_signals_all(play: P
         assert said.read_text() == "up\nleader\n"
         tree.kill()
         said.unlink()
-        spawned = await bench.spawn("sh", "-c", script, name="all", kill_mode=KillMode.CONTROL_GROUP)
+        spawned = await bench.spawn("sh", "-c", script("wait;"), name="all", kill_mode=KillMode.CONTROL_GROUP)
         await until(lambda: said.exists() and said.read_text() == "up\n", "the child")
         await bench.adapter.signal(spawned.handle, 15, tree=True)
         await bench.end("all")

@@ -1,4 +1,4 @@
-"""A manager inside the test's process, for claims about the manager itself: no CLI or socket between it and the clock."""
+"""A manager inside the test's process, for claims about the manager itself: no CLI or socket is in between."""
 
 from __future__ import annotations
 

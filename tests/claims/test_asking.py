@@ -69,7 +69,7 @@ def is_part_of(seen: list[str], path: list[str]) -> bool:
 
 @pytest.mark.claim("F016")
 def test_status_can_always_be_asked(stack: Stack, library, claim_figure) -> None:
-    """By the library and over the API: from created over starts, crashes, backoff, pause, restart to failed and stopped."""
+    """By the library and over the API: from created over crashes, backoff, pause, restart to failed and stopped."""
     stack.file("web.py", DAEMON)
     toml = """
 [daemon.web]

@@ -29,7 +29,7 @@ class Crashing(Daemon):
 """
 
 # Every transaction writes the same number to three keys, one of them large, and only then says so in a file of its own
-# (one write(2) each, so that a SIGKILL can't tear the witness). What is found at a start is told before anything is done.
+# (one write(2) each, so that a SIGKILL can't tear the witness). What is found at a start is told before all else.
 STORING = """\
 import json, os
 from pathlib import Path
@@ -66,7 +66,7 @@ class Storing(Daemon):
 
 @pytest.mark.claim("F008")
 def test_a_crashed_daemon_comes_back(stack: Stack, library, claim_figure) -> None:
-    """Default policy. SIGSEGV from outside to a command, and a real segmentation fault inside a Python class; then in a row."""
+    """Default policy. SIGSEGV from outside to a command, a real segmentation fault in a Python class; then in a row."""
     stack.file("crashing.py", CRASHING)
     toml = '[daemon.command]\ncommand = ["sleep", "1000"]\n[daemon.class]\ndaemon = "crashing:Crashing"\n'
     took_s: list[float] = []
@@ -86,9 +86,7 @@ def test_a_crashed_daemon_comes_back(stack: Stack, library, claim_figure) -> Non
             await manager.start()
             slots = (manager.slots["command"], manager.slots["class"])
             for _ in range(CRASHES):
-                took_s.extend(
-                    await asyncio.gather(crash(slots[0], signal.SIGSEGV), crash(slots[1], signal.SIGUSR1))
-                )
+                took_s.extend(await asyncio.gather(crash(slots[0], signal.SIGSEGV), crash(slots[1], signal.SIGUSR1)))
                 await manager.restart(["command", "class"])  # by hand: the next crash is again the first of a row
             row_s = [await crash(slots[0], signal.SIGSEGV) for _ in range(4)]  # one after the other: backoff grows
             assert row_s == sorted(row_s)

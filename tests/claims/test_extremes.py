@@ -25,7 +25,7 @@ def complaint(stack: Stack, *argv: str) -> Cli:
 
 
 def says(stack: Stack, *words: str) -> None:
-    """`up` fails or the daemon does, and `check`, the terminal or the status has these words; then nothing of it runs."""
+    """`up` fails or the daemon does, and the terminal or the status has these words; then nothing of it runs."""
     up = complaint(stack, "up", "-d", "--no-restarter")
     said = up.stdout + up.stderr
     if (stack.runtime / stack.name / "duende.sock").exists():
@@ -45,7 +45,7 @@ def up_with(stack: Stack, daemon: str) -> None:
 
 @pytest.mark.claim("F108")
 def test_a_huge_environment_is_refused(stack: Stack, claim_figure) -> None:
-    """The kernel takes 128 KiB in one string and a quarter of the stack limit in all, for what is executed (execve(2))."""
+    """The kernel takes 128 KiB in one string and a quarter of the stack limit in all, in execve(2)."""
     one_mib = json.dumps("x" * KIB * KIB)
     up_with(stack, f'command = ["sleep", "1000"]\nenv = {{ HUGE = {one_mib} }}')
     says(stack, "HUGE", "131072")
@@ -56,7 +56,9 @@ def test_a_huge_environment_is_refused(stack: Stack, claim_figure) -> None:
 
     # The variable of the one who calls, which is handed down; Linux lets nobody have 128 KiB in one string.
     inherited = {f"CALLER{n}": "z" * 120 * KIB for n in range(10)}  # 1.2 MiB in all
-    stack.write('[daemon.one]\ncommand = ["sleep", "1000"]\n[daemon.two]\nclean_env = true\ncommand = ["sleep", "1000"]\n')
+    stack.write(
+        '[daemon.one]\ncommand = ["sleep", "1000"]\n[daemon.two]\nclean_env = true\ncommand = ["sleep", "1000"]\n'
+    )
     assert stack.run("up", "-d", "--no-restarter", env=inherited).returncode == 0
     for name, expected in (("one", 10), ("two", 0)):
         seen = Path(f"/proc/{stack.daemon(name)['pid']}/environ").read_bytes()

@@ -103,7 +103,11 @@ def test_logs_go_where_configured(stack: Stack, claim_figure) -> None:
     for form in forms:
         for place, folder in (("default", default), ("file", own)):
             name = f"{place}-{form}"
-            paths = [folder / f"{name}+{s}.log" for s in ("stdout", "stderr")] if form == "raw" else [folder / f"{name}.log"]
+            paths = (
+                [folder / f"{name}+{s}.log" for s in ("stdout", "stderr")]
+                if form == "raw"
+                else [folder / f"{name}.log"]
+            )
             found = streams_of(name, paths, form)
             assert found["stdout"] == expected("out"), name
             assert found["stderr"] == expected("err"), name

@@ -58,7 +58,9 @@ restart = {{ policy = "always", delay = "0s", max_delay = "0s" }}
         stack.up()
         for n in range(RESTARTS):
             pid = stack.until(
-                lambda: path.exists() and own.exists() and path.read_text() == own.read_text() and int(path.read_text()),
+                lambda: (
+                    path.exists() and own.exists() and path.read_text() == own.read_text() and int(path.read_text())
+                ),
                 "its own process id",
             )
             assert pid not in ids

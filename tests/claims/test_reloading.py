@@ -14,7 +14,7 @@ from tests.harness import Stack
 ROUNDS = 30
 IN_FORCE_MAX_S = 1.0
 
-# Says by every metric it gives which value is in force, and when it came to be (the clock is the same in all processes).
+# Says in a file which value is in force, and since when (the clock is the same in all processes).
 RELOADING = """\
 import json, os, time
 from duende import Daemon, Signal

@@ -80,7 +80,13 @@ def test_a_second_start_is_refused(stack: Stack, claim_figure) -> None:
         "asyncio.run(DaemonManager(load_stack('duende.toml')).open())"
     )
     lone = subprocess.run(
-        [DUENDE[0], "-c", code], cwd=stack.folder, env=stack.env, capture_output=True, text=True, check=False, timeout=60
+        [DUENDE[0], "-c", code],
+        cwd=stack.folder,
+        env=stack.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert lone.returncode == 1
     assert "ManagerRunning" in lone.stderr

@@ -51,7 +51,7 @@ def test_native_start_is_quick(stack: Stack, library, claim_figure) -> None:
 
 @pytest.mark.claim("F011")
 def test_many_run_at_once(stack: Stack, claim_figure) -> None:
-    """Half Python classes, half commands that say when they are ready; counted by the kernel, not by the manager alone."""
+    """Half Python classes, half commands that say when they are ready; counted by the kernel too."""
     stack.file("minimal.py", MINIMAL)
     half = MANY // 2
     notify = (

@@ -8,6 +8,7 @@ import select
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -97,8 +98,8 @@ def test_a_graceful_stop_ends_in_time(stack: Stack, library, claim_figure) -> No
     async def settled(slot) -> None:
         """Wait until its handler is there: SIGTERM is bit 14 of SigCgt, proc_pid_status(5)."""
         while True:
-            with open(f"/proc/{slot.handle.pid}/status") as file:
-                caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
+            lines = Path(f"/proc/{slot.handle.pid}/status").read_text().splitlines()
+            caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
             if caught >> 14 & 1:
                 return
             await asyncio.sleep(0.005)
@@ -141,7 +142,7 @@ def test_a_kill_is_at_once(stack: Stack, library, claim_figure) -> None:
 
     The time is that from the first SIGKILL until the manager has noticed, and when it has, every process must be gone.
     Reported beside it, since the load of what is left and the disk have a say there: `leader`, where only the leader is
-    killed and the manager must end the rest, and `asked`, the manager's own kill, which first puts the user's word on disk.
+    killed and the manager must end the rest, and `asked`, the manager's own kill, which first writes to the disk.
     """
     stack.file("busy.py", BUSY_TREE)
     toml = """
@@ -166,7 +167,7 @@ autostart = false
                 slot = manager.slots[name]
                 mark.unlink(missing_ok=True)
                 await manager.start([name])
-                while not mark.exists() or mark.read_text() != "complete":
+                while not mark.exists() or mark.read_text() != "complete":  # noqa: ASYNC110 - a process tells no event
                     await asyncio.sleep(0.005)
                 pids = [one["pid"] for one in manager.processes([name])]
                 assert len(pids) == (1 if kind == "alone" else 4), pids
@@ -209,7 +210,7 @@ autostart = false
     stops = 0
     for _ in range(3):
         done: list = []
-        threads = [threading.Thread(target=lambda: done.append(stack.run("stop", *names))) for _ in range(5)]
+        threads = [threading.Thread(target=lambda done=done: done.append(stack.run("stop", *names))) for _ in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -217,7 +218,9 @@ autostart = false
         done.append(stack.run("stop", *names))
         done.append(stack.run("stop", *names))
         stops += len(done)
-        assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 7, [one.stdout + one.stderr for one in done]
+        assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 7, [
+            one.stdout + one.stderr for one in done
+        ]
         status = {one["name"]: one for one in stack.status()["daemons"]}
         assert all(one["status"] in ("stopped", "created") and one["pid"] is None for one in status.values())
         assert stack.run("start", "quick", "slow").returncode == 0

@@ -88,7 +88,7 @@ def test_the_environment_is_isolated(stack: Stack, claim_figure) -> None:
 
 @pytest.mark.claim("F020")
 def test_the_working_directory_is_configurable(stack: Stack, claim_figure) -> None:
-    """Absolute, relative (to the configuration's folder, wherever `duende` was called), and none (that folder itself)."""
+    """Absolute, relative (to the configuration's folder, wherever `duende` is called), and none (that folder)."""
     stack.file("showing.py", SHOWING)
     elsewhere = stack.root / "elsewhere"
     inside = stack.folder / "sub" / "deep"
@@ -106,7 +106,9 @@ def test_the_working_directory_is_configurable(stack: Stack, claim_figure) -> No
         toml += f'[daemon.command-{name}]\ncommand = ["{program}", "relative-of-command-{name}"]\n{line}'
         toml += f'[daemon.class-{name}]\ndaemon = "showing:Showing"\n{line}'
     path = stack.write(toml)
-    assert stack.run("-c", os.path.relpath(path, "/usr"), "up", "-d", "--no-restarter", cwd=Path("/usr")).returncode == 0
+    assert (
+        stack.run("-c", os.path.relpath(path, "/usr"), "up", "-d", "--no-restarter", cwd=Path("/usr")).returncode == 0
+    )
     for name, folder in cases.items():
         for kind in ("command", "class"):
             told = folder / f"relative-of-{kind}-{name}"

@@ -93,31 +93,33 @@ def slug(heading: str) -> str:
 
 def all_pages() -> list[Page]:
     """Every Markdown file of the project that people read."""
-    paths = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
-    return [read(path) for path in paths]
+    folders = (ROOT / "docs", ROOT / "examples")
+    paths = [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))]
+    return [read(path) for path in sorted(paths)]
 
 
 def read(path: Path) -> Page:
     """Split one file into blocks and prose."""
     page = Page(path)
-    fence = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if fence:
-            if line.strip() == fence:
-                page.blocks.append(Block(language, tags, tuple(lines), start))
-                fence = ""
-            else:
-                lines.append(line.removeprefix(indent))
-            continue
-        if match := _FENCE.match(line):
-            fence, indent = match["fence"], match["indent"]
-            language, *words = [*shlex.split(match["info"]), ""] if not match["info"].strip() else shlex.split(match["info"])
-            tags = {key: value for key, _, value in (word.partition("=") for word in words if word)}
-            lines, start = [], number + 1
-            continue
-        page.prose.append((number, line))
-    assert not fence, f"{path}: a block is not closed"
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    for number, line in lines:
+        if opening := _FENCE.match(line):
+            page.blocks.append(_block(path, opening, number, lines))
+        else:
+            page.prose.append((number, line))
     return page
+
+
+def _block(path: Path, opening: re.Match[str], number: int, lines: Iterator[tuple[int, str]]) -> Block:
+    """Take the lines up to the closing fence."""
+    language, *tags = shlex.split(opening["info"]) or [""]
+    inside: list[str] = []
+    for _, line in lines:
+        if line.strip() == opening["fence"]:
+            pairs = (tag.partition("=") for tag in tags)
+            return Block(language, {key: value for key, _, value in pairs}, tuple(inside), number + 1)
+        inside.append(line.removeprefix(opening["indent"]))
+    raise AssertionError(f"{path}:{number}: the block is not closed")
 
 
 def _commands(block: Block) -> Iterator[Command]:

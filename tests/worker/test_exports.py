@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import duende
-from worker.conftest import SRC
+from tests.worker.conftest import SRC
 
 PUBLIC = {
     "BackoffConfig", "ConfigurationError", "Daemon", "DaemonConfig", "DaemonContext", "DaemonError", "DaemonId",

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import duende
-from worker.conftest import PATIENCE_S, SRC
+from tests.worker.conftest import PATIENCE_S, SRC
 
 pytestmark = pytest.mark.real
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.conftest import start_warm, worker_json
+from tests.worker.conftest import start_warm, worker_json
 
 pytestmark = pytest.mark.real
 

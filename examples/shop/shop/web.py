@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from duende import Daemon, DaemonConfig, DaemonContext, HealthStatus
-
 from shop.redis import Redis, RedisError
 
 ORDER_MAX_BYTES = 4096
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/healthz":
             self._answer(200, {"ok": True})
         else:
-            self._measured(lambda: {"waiting": self.web.ask("LLEN", "orders"), "done": int(self.web.ask("GET", "done") or 0)})
+            self._measured(self._tell_orders)
 
     def do_POST(self) -> None:
         size = int(self.headers.get("Content-Length") or 0)
@@ -63,7 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
         order = self.rfile.read(size).decode(errors="replace")
         self._measured(lambda: {"waiting": self.web.ask("RPUSH", "orders", order)})
 
-    def _measured(self, question: Any) -> None:
+    def _tell_orders(self) -> dict[str, Any]:
+        return {"waiting": self.web.ask("LLEN", "orders"), "done": int(self.web.ask("GET", "done") or 0)}
+
+    def _measured(self, question: Callable[[], dict[str, Any]]) -> None:
         metrics = self.web.metrics()
         metrics.record_request()
         started_s = time.monotonic()

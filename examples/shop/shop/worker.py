@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from duende import Daemon, DaemonConfig, DaemonContext
-
 from shop.redis import Redis, RedisError
 
 WAIT_S = 1  # how long redis may hold a request for the next order; also how late a stop is noticed

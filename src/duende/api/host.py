@@ -18,13 +18,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from duende.api.server import ApiServer
-from duende.config.daemon import StackConfig
+from duende.config.daemon import LogFormat, StackConfig
 from duende.config.load import load_stack, load_text
 from duende.config.paths import make_private, sanitized_name, stack_paths
 from duende.config.replicas import expand_replicas, replica_names
@@ -33,6 +34,7 @@ from duende.errors import ConfigurationError, DuendeError, ManagerRunning, Probl
 from duende.keeper import __file__ as keeper_file
 from duende.keeper.restarter import HANDED_OVER
 from duende.model.status import DaemonStatus
+from duende.runtime.descriptors import DescriptorAlert
 from duende.runtime.logs.record import LogRecord
 from duende.runtime.manager import DaemonManager
 from duende.runtime.reaper import Reaper
@@ -94,6 +96,7 @@ def start_background(
     """
     _load(path, stack, overrides, names)  # here as well: its errors belong on this terminal
     paths = stack_paths(stack)
+    make_private(paths.runtime_dir)
     make_private(paths.state_dir)
     read_end, write_end = os.pipe()
     root = str(Path(__file__).parents[2])
@@ -102,7 +105,8 @@ def start_background(
     argv = [sys.executable, "-c", code, json.dumps(task)]
     if restarter:
         program = str(Path(keeper_file).with_name("restarter.py"))
-        argv = [sys.executable, "-I", "-S", program, json.dumps({"argv": argv, "ready_fd": write_end})]
+        work = {"argv": argv, "ready_fd": write_end, "lock": paths.lock}
+        argv = [sys.executable, "-I", "-S", program, json.dumps(work)]
     else:
         argv.append(str(write_end))
     log = os.open(f"{paths.state_dir}/manager.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -118,6 +122,8 @@ def start_background(
     if said != _READY:
         process.wait()
         text = said.decode(errors="replace").strip()
+        if process.returncode == HANDED_OVER:
+            raise ManagerRunning(text)
         raise DuendeError(text or f"the manager ended at once; see {paths.state_dir}/manager.log")
     process.returncode = 0  # it outlives us on purpose: no ResourceWarning for that
 
@@ -181,19 +187,22 @@ def _only(stack: StackConfig, declared: StackConfig, names: Sequence[str]) -> St
 async def _host(
     stack: StackConfig, *, show: Show | None, say: Callable[[str], None], ready_fd: int | None, until_done: bool
 ) -> int:
+    since_s = time.time()
     manager = DaemonManager(stack)
     reaper = Reaper(lambda: manager.own_children())
+    descriptors = DescriptorAlert(manager.tell)
     await manager.open()
     server = ApiServer(manager)
     code = 0
     try:
         reaper.install()
+        descriptors.install()
         await server.listen(manager.paths.socket)
         if ready_fd is not None:
             os.write(ready_fd, _READY)
             os.close(ready_fd)
         view = None if show is None else _View(show, say)
-        with _signals(manager, view.say if view else say), _watching(manager, view):
+        with _signals(manager, view.say if view else say), _watching(manager, view, since_s):
             if until_done:
                 code = await _until_done(manager)
             else:
@@ -206,6 +215,7 @@ async def _host(
     finally:
         await server.close()
         reaper.remove()
+        descriptors.remove()
         await manager.close()
     return code
 
@@ -275,8 +285,10 @@ class _View:
                 self._show(item)
 
 
-async def _show_lines(manager: DaemonManager, view: _View) -> None:
-    async for record in manager.log_store.follow(list(manager.slots), lines=0):
+async def _show_lines(manager: DaemonManager, view: _View, names: list[str], since_s: float | None) -> None:
+    """All that is written from `since_s` on: a quick command may have ended before anybody could begin to follow."""
+    lines = None if since_s is not None else 0
+    async for record in manager.log_store.follow(names, lines=lines, since_s=since_s):
         await view.put(record)
 
 
@@ -291,10 +303,17 @@ async def _tell(manager: DaemonManager, view: _View) -> None:
 
 
 @contextlib.contextmanager
-def _watching(manager: DaemonManager, view: _View | None) -> Iterator[None]:
+def _watching(manager: DaemonManager, view: _View | None, since_s: float) -> Iterator[None]:
     """Show what is written and what happens, as long as this lasts."""
-    tasks = [] if view is None else [_show_lines(manager, view), _tell(manager, view)]
-    running = [asyncio.ensure_future(task) for task in tasks]
+    # The lines of a raw log bear no time: those are shown from now on only.
+    raw = [name for name, slot in manager.slots.items() if slot.config.log.format is LogFormat.RAW]
+    timed = [name for name in manager.slots if name not in raw]
+    running = []
+    if view is not None:
+        running.append(asyncio.ensure_future(_tell(manager, view)))
+        for names, start_s in ((timed, since_s), (raw, None)):
+            if names:
+                running.append(asyncio.ensure_future(_show_lines(manager, view, names, start_s)))
     try:
         yield
     finally:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "parser"]
 
+_RESTARTER_ENDS_S = 5.0  # it has nothing to do but to notice
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this verb."""
@@ -44,6 +46,7 @@ def main(argv: list[str]) -> int:
             client.send_only("/v1/shutdown", body)
             return exits.OK
         deadline_s = None if options.timeout is None else time.monotonic() + options.timeout
+        restarter_pid = _restarter_of(client.get("/v1/version")["pid"])
         try:
             client.post("/v1/shutdown", body, timeout_s=options.timeout)
         except ManagerSilent:
@@ -51,7 +54,10 @@ def main(argv: list[str]) -> int:
             if deadline_s is None and not _is_gone(client.manager_pid, 1.0):
                 raise
         left_s = None if deadline_s is None else max(deadline_s - time.monotonic(), 0.0)
-        return exits.OK if _is_gone(client.manager_pid, left_s) else exits.TIMED_OUT
+        if not _is_gone(client.manager_pid, left_s):
+            return exits.TIMED_OUT
+        _is_gone(restarter_pid, _RESTARTER_ENDS_S)
+        return exits.OK
 
     code: int = ask(options, whole)
     if options.json:
@@ -61,6 +67,17 @@ def main(argv: list[str]) -> int:
     else:
         write("the manager has ended" if options.wait else "the manager was told to end")
     return code
+
+
+def _restarter_of(manager_pid: int) -> int:
+    """The process that would bring the manager back, and ends with it; 0 if there is none."""
+    try:
+        with open(f"/proc/{manager_pid}/stat", "rb") as file:
+            parent = int(file.read().rpartition(b")")[2].split()[1])  # proc_pid_stat(5)
+        with open(f"/proc/{parent}/comm", "rb") as file:
+            return parent if file.read() == b"duende-restart\n" else 0
+    except OSError:
+        return 0
 
 
 def _is_gone(pid: int, within_s: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""`duende stop`: stop daemons, and first what depends on them."""
+"""`duende stop`: stop daemons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line of this verb."""
     made = verb_parser(
         "stop",
-        "Stop daemons, and first the daemons that depend on them. Done when their processes are gone.",
+        "Stop daemons; they stay stopped until they are started by name. Done when their processes are gone. "
+        "What depends on them goes on.",
         """
         stop web              and wait until it is gone
         stop '*'              everything; the manager stays (`duende down` ends it too)

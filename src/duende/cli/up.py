@@ -11,12 +11,16 @@ from duende.cli.foreground import Foreground
 from duende.cli.operation import add_waiting, post, tell_results
 from duende.cli.options import Stack, parse, verb_parser
 from duende.cli.output import write
+from duende.errors import ManagerRunning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["main", "parser"]
+
+_MANAGER_BEGINS_S = 10.0  # from taking the stack's lock to listening; a fraction of a second on an idle machine
+_LOOK_AGAIN_S = 0.05  # a socket that begins to listen tells nobody
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,9 +68,14 @@ def main(argv: list[str]) -> int:
         return host.run_foreground(
             config, stack.name, overrides=overrides, names=options.names, show=view.show, say=view.say
         )
-    host.start_background(
-        config, stack.name, overrides=overrides, names=options.names, restarter=options.restarter
-    )
+    try:
+        host.start_background(
+            config, stack.name, overrides=overrides, names=options.names, restarter=options.restarter
+        )
+    except ManagerRunning:  # another `up`, or a restarter, was quicker: that manager is about to answer
+        if not _has_manager(stack, within_s=_MANAGER_BEGINS_S):
+            raise
+        return _ask_to_start(options)
     return _await_start(options)
 
 
@@ -91,14 +100,22 @@ def _await_start(options: argparse.Namespace) -> int:
     return tell_results(options, answer)
 
 
-def _has_manager(stack: Stack) -> bool:
-    try:
-        stack.client.get("/v1/version")
-    except NoManager as error:
-        if error.is_forbidden:
-            raise
-        return False
-    return True
+def _has_manager(stack: Stack, within_s: float = 0.0) -> bool:
+    """Whether a manager answers, now or within that time."""
+    import time
+
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            stack.client.get("/v1/version")
+        except NoManager as error:
+            if error.is_forbidden:
+                raise
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return True
 
 
 def _config_path(stack: Stack) -> str:

@@ -239,7 +239,7 @@ class Keeper:
 
     def fork(self, instance: Instance, spec: dict[str, Any], theirs: list[int]) -> None:
         try:
-            pid = os.fork()
+            pid = child.fork(spec)
         except OSError as error:
             self.spawn_failed(instance, {"stage": "fork", "errno": error.errno, "path": ""})
             return
@@ -267,9 +267,9 @@ class Keeper:
     def adopt(self, instance: Instance, pid: int) -> None:
         """`pid` is our child and not yet reaped, so the number is certainly it."""
         instance.pid = pid
-        instance.start_ticks = _start_ticks(pid)
         self.by_pid[pid] = instance
         try:
+            instance.start_ticks = _start_ticks(pid)
             instance.pidfd = os.pidfd_open(pid)
         except OSError as error:  # no free descriptor: without one we can't watch, so we can't have it
             os.kill(pid, signal.SIGKILL)
@@ -407,8 +407,11 @@ class Keeper:
     def reap_each_stranger(self) -> None:
         if self.zygote_waiting:
             return  # a zombie may be an instance that has not told its pid yet; `on_status` comes back here
-        with open("/proc/thread-self/children", encoding="ascii") as file:
-            pids = [int(pid) for pid in file.read().split()]
+        try:
+            with open("/proc/thread-self/children", encoding="ascii") as file:
+                pids = [int(pid) for pid in file.read().split()]
+        except OSError:
+            return  # no descriptor is free; the next end of a child brings us here again
         for pid in pids:
             if pid not in self.by_pid and os.waitpid(pid, os.WNOHANG)[0]:
                 self.reaped(pid)

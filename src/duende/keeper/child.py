@@ -10,16 +10,26 @@ memfiles {ENV_NAME: text}. A key that is missing or null means: leave as it is.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
 import resource
 import signal
+import struct
 from typing import Any, NoReturn
 
-__all__ = ["ChildError", "execute", "prepare", "signal_defaults"]
+__all__ = ["ChildError", "execute", "fork", "prepare", "signal_defaults"]
 
 _PATH_SHOWN_CHARS = 2000
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as systemd's, when PATH is not set
+
+_SYS_CLONE3 = 435  # asm-generic/unistd.h; the same on every architecture that Python 3.11 is built for
+_CLONE_INTO_CGROUP = 0x2_0000_0000  # linux/sched.h, Linux 5.7
+_CLONE_ARGS = struct.Struct("11Q")  # struct clone_args, linux/sched.h: CLONE_ARGS_SIZE_VER2
+# PyDLL: the lock of the interpreter stays held, so that the child, which is this thread alone, has it too.
+_SYSCALL = ctypes.PyDLL(None, use_errno=True).syscall
+_SYSCALL.argtypes, _SYSCALL.restype = (ctypes.c_long, ctypes.c_char_p, ctypes.c_size_t), ctypes.c_long
 
 # The ones that a keeper or a zygote touches itself, and the ones that were not at their default when we came to be.
 _NOT_DEFAULT = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM} | {
@@ -41,6 +51,29 @@ class ChildError(Exception):
     def to_json(self) -> dict[str, Any]:
         """As it travels to the keeper over the status pipe, which takes 16 KiB (2,000 characters may need 12)."""
         return {"stage": self.stage, "errno": self.errno, "path": self.path[:_PATH_SHOWN_CHARS]}
+
+
+def fork(spec: dict[str, Any]) -> int:
+    """As os.fork, but the child begins in the cgroup that `spec` names first, where that is one of version 2.
+
+    Moving a process takes the kernel a grace period of RCU (cgroup_procs_write, Linux 6.18: 5 to 12 ms); being born in
+    the right place takes nothing. The C library does not know of such a child: it may execute a program or fork again,
+    not live on. Wherever this does not work it is a plain fork, and `prepare` moves the child or says why it can't.
+    """
+    if paths := spec.get("cgroup_procs"):
+        with contextlib.suppress(OSError):  # gone or not ours: `prepare` says so
+            cgroup = os.open(os.path.dirname(paths[0]), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                args = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+                pid = int(_SYSCALL(_SYS_CLONE3, args, len(args)))
+            finally:
+                os.close(cgroup)
+            if pid == 0:
+                spec["cgroup_procs"] = paths[1:]  # in the child only
+            if pid >= 0:
+                return pid
+            # ENOSYS, EPERM under an older seccomp filter, EBADF on version 1, EBUSY, EOPNOTSUPP, ...
+    return os.fork()
 
 
 def prepare(spec: dict[str, Any], *, stdout: int, stderr: int, control: int | None) -> dict[str, str]:

@@ -1,9 +1,11 @@
 """Brings the manager back when it dies. Run by path, as the keeper; `duende up -d` starts it.
 
-`python -I -S .../keeper/restarter.py JSON` with {"argv": the manager's command, "ready_fd": N}. The manager ends for
-good by exit code 0 (`duende down`), or by HANDED_OVER when another manager has the stack; anything else is an
-accident and it is started again: at once the first time, then ever later, until it has lived for a minute. An end
-before it was ready the first time is told to whoever started it, and is final.
+`python -I -S .../keeper/restarter.py JSON` with {"argv": the manager's command, "ready_fd": N, "lock": its lock file}.
+The manager ends for good by exit code 0 (`duende down`), or by HANDED_OVER when another manager has the stack; anything
+else is an accident and it is started again: at once the first time, then ever later, until it has lived for a minute.
+An end before it was ready the first time is told to whoever started it, and is final. When the lock file
+names a manager that is not ours, somebody else has had the stack since (and may have ended it with `duende down`): then
+we end too.
 
 Child subreaper: a keeper whose manager died becomes our child, and so does what falls from a keeper that dies. They
 are reaped; how an instance ended, the next manager asks the kernel (PIDFD_GET_INFO, Linux 6.15).
@@ -28,8 +30,10 @@ _PR_SET_NAME = 15
 class Restarter:
     """One manager at a time."""
 
-    def __init__(self, argv: list[str], ready_fd: int) -> None:
+    def __init__(self, argv: list[str], ready_fd: int, lock: str) -> None:
         self.argv = argv
+        self.lock = lock
+        self.ours: set[int] = set()  # every manager that we have started
         self.ready_fd = ready_fd
         self.manager = 0
         self.stopping = False
@@ -52,6 +56,9 @@ class Restarter:
             attempt += 1
             if self.is_told_to_end(within_s=delay_s):
                 return 0
+            if self.is_replaced():
+                say("another manager has had the stack meanwhile: leaving it to that one")
+                return HANDED_OVER
 
     def start(self) -> bool:
         """Start it. True if it never became ready, and who waits for that has been told why by the manager itself."""
@@ -61,6 +68,7 @@ class Restarter:
             os.set_inheritable(theirs, True)
         argv = [*self.argv, str(theirs if inner >= 0 else -1)]
         self.manager = os.posix_spawn(argv[0], argv, os.environ)
+        self.ours.add(self.manager)
         if inner < 0:
             return False
         os.close(theirs)
@@ -91,6 +99,15 @@ class Restarter:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, asked)
 
+    def is_replaced(self) -> bool:
+        """Whether the last one to take the stack's lock was none of ours."""
+        try:
+            with open(self.lock, encoding="ascii", errors="replace") as file:
+                holder = file.read(64).strip()
+        except OSError:
+            return False  # the folder is gone: the next manager makes it anew, or says why it can't
+        return holder.isdigit() and int(holder) not in self.ours
+
     def pass_on(self, number: int, _: Any) -> None:
         self.stopping = True
         if self.manager:
@@ -108,7 +125,7 @@ def main() -> None:
     libc.prctl(_PR_SET_NAME, b"duende-restart", 0, 0, 0)
     task = json.loads(sys.argv[1])
     os.set_inheritable(task["ready_fd"], False)
-    sys.exit(Restarter(task["argv"], task["ready_fd"]).run())
+    sys.exit(Restarter(task["argv"], task["ready_fd"], task["lock"]).run())
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class DaemonManager(Operations):
         self.clock = clock or SystemClock()
         self.health: dict[str, HealthStatus] = {}
         self.finished = asyncio.Event()  # set by `shutdown`: whoever runs this manager may end
-        self._lock_fd = -1
+        self._lock_fds: list[int] = []
         self._opened_s = 0.0
         self._adapters: dict[str, PlatformAdapter] = {}
         self._after: dict[str, Mapping[str, Any]] = {}
@@ -95,9 +95,10 @@ class DaemonManager(Operations):
         """
         make_private(self.paths.runtime_dir)
         make_private(self.paths.state_dir)
-        self._lock()
+        for path in (self.paths.lock, f"{self.paths.state_dir}/manager.lock"):
+            self._lock(path)
         async with contextlib.AsyncExitStack() as undo:
-            undo.callback(os.close, self._lock_fd)
+            undo.callback(self._unlock)
             await self._open_locked(undo)
             undo.pop_all()
 
@@ -140,24 +141,36 @@ class DaemonManager(Operations):
         for stranger in await takeover.reconcile(self._driver, found):
             await self._end_stranger(stranger)
         self.events.record("", "manager", "took over" if was_running else "started", data={"pid": os.getpid()})
+        # All of them, also those that nothing happens to yet: the next manager must not take them for new ones.
+        self._store.commit([slot.record() for slot in self.slots.values()], ())
         self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
         for slot in self.slots.values():
             self._watchers.follow(slot)
         self._driver.begin()
 
-    def _lock(self) -> None:
-        self._lock_fd = os.open(self.paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    def _lock(self, path: str) -> None:
+        """Both directories are locked: two managers may have different runtime directories and the same state.
+
+        (root in a login session has XDG_RUNTIME_DIR, root in a cron job has not.)
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._lock_fd, 64, 0).decode(errors="replace").strip()
-            os.close(self._lock_fd)
+            holder = os.pread(fd, 64, 0).decode(errors="replace").strip()
+            os.close(fd)
+            self._unlock()
             raise ManagerRunning(
-                f"cannot manage stack {self.stack.name!r}: a manager (pid {holder or 'unknown'}) runs already; "
-                "`duende status` asks it, `duende down` ends it"
+                f"cannot manage stack {self.stack.name!r}: a manager (pid {holder or 'unknown'}) runs already "
+                f"(it holds {path}); `duende status` asks it, `duende down` ends it"
             ) from None
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fds.append(fd)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _unlock(self) -> None:
+        while self._lock_fds:
+            os.close(self._lock_fds.pop())
 
     async def _open_adapters(self) -> dict[InstanceKey, Survey]:
         found: dict[InstanceKey, Survey] = {}
@@ -197,7 +210,7 @@ class DaemonManager(Operations):
             await adapter.close()
         await asyncio.to_thread(self._pump.close)
         self._store.close()
-        os.close(self._lock_fd)
+        self._unlock()
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until what the ended incarnations wrote is in their logs, at most `timeout_s`."""
@@ -210,6 +223,11 @@ class DaemonManager(Operations):
             await asyncio.wait(ends, timeout=timeout_s)
 
     # --- asking
+
+    def tell(self, kind: str, text: str) -> None:
+        """Record an event of the manager itself (`alert`, `alert-cleared`)."""
+        self.events.record("", kind, text)
+        self._driver.wake()
 
     def own_children(self) -> set[int]:
         """The children of this process that somebody here waits for (see runtime/reaper.py)."""
@@ -233,6 +251,9 @@ class DaemonManager(Operations):
         """Names and globs to names, in the order of the file. UnknownDaemon for one that matches nothing."""
         chosen: set[str] = set()
         for pattern in patterns:
+            if pattern in self.slots:  # a whole stack by its names must not cost its size squared
+                chosen.add(pattern)
+                continue
             hits = fnmatch.filter(self.slots, pattern) or fnmatch.filter(self.slots, f"{pattern}.[0-9]*")
             if not hits:
                 near = difflib.get_close_matches(pattern, self.slots, n=1)
@@ -372,6 +393,8 @@ class DaemonManager(Operations):
         # Its end arrives as InstanceExited for an incarnation that is not the present one, and is released then.
 
     def _unmet(self, slot: Slot) -> tuple[str, ...]:
+        if slot.config.name not in self._after:
+            return ()
         healthy = {name for name, health in self.health.items() if health.is_healthy}
         return fleet.unmet(slot.config.name, self._after, _States(self.slots), healthy)
 

@@ -75,7 +75,10 @@ class Watchers:
     async def _check(self, slot: Slot, instance: int, env: Mapping[str, str], cwd: str) -> None:
         check = slot.config.health_check
         failures, last_healthy = 0, None
+        lenient_until_s = 0.0
+        loop = asyncio.get_running_loop()
         while True:
+            unchanged = slot.changed
             while _is_paused(slot):
                 await slot.changed.wait()
             health = await self._ask(slot, check, env, cwd)
@@ -83,6 +86,11 @@ class Watchers:
                 return
             if _is_paused(slot):
                 continue  # it was stopped while it was asked: that answer says nothing
+            if unchanged.is_set():  # it was stopped and went on: it may still be busy with what was asked before
+                lenient_until_s = loop.time() + check.timeout
+            if not health.is_healthy and loop.time() < lenient_until_s:
+                await asyncio.sleep(check.interval)
+                continue
             failures = 0 if health.is_healthy else failures + 1
             settled = health.is_healthy or failures >= check.retries
             if settled or last_healthy is None:

@@ -26,7 +26,11 @@ class EmptyWatch:
 
     def __init__(self, events_fd: int) -> None:
         self._events_fd = events_fd
-        self._epoll = _epoll_for_news(events_fd)
+        try:
+            self._epoll = _epoll_for_news(events_fd)
+        except OSError as error:
+            os.close(events_fd)
+            raise translate(error, "watch cgroup.events") from error
 
     def fileno(self) -> int:
         """The descriptor to wait on for readability."""

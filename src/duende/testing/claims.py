@@ -1,8 +1,9 @@
 """`duende claims`: run the tests that carry claims, in a checkout, and say of each of the 110 claims how it stands.
 
-The tests run in a pytest of their own (`duende.testing.claims_plugin` reports from there), so a crash of that is a broken claim
-and not the end of the report. Where nothing was run, nothing holds: a claim without a test is `no test yet`, and a skipped
-test counts as `broken` on a Linux machine where we are root, unless the claim itself says what machines may lack.
+The tests run in a pytest of their own (`duende.testing.claims_plugin` reports from there), so a crash of that is a
+broken claim and not the end of the report. Where nothing was run, nothing holds: a claim without a test is `no test
+yet`, and a skipped test counts as `broken` on a Linux machine where we are root, unless the claim itself says what
+machines may lack.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Result:
 
 
 def main(argv: list[str]) -> int:
-    """Run the tests and print the report; 1 when a claim is broken, 2 for a wrong command line or outside a checkout."""
+    """Run the tests and print the report; 1 when a claim is broken, 2 for a wrong command or outside a checkout."""
     claims = load_claims()
     options = _parser().parse_args(argv)
     chosen = [id for word in (*options.ids, *options.only) for id in word.upper().split(",") if id]
@@ -66,8 +67,8 @@ def main(argv: list[str]) -> int:
     root = _checkout()
     if root is None:
         return _complain(
-            "claims: this is no checkout of duende: the tests of the claims (tests/claims) are not part of the installed "
-            "package; clone the repository and run `make claims` there"
+            "claims: this is no checkout of duende: the tests of the claims (tests/claims) are not part of the "
+            "installed package; clone the repository and run `make claims` there"
         )
     wanted = {id: claim for id, claim in claims.items() if not chosen or id in chosen}
     results = []
@@ -78,14 +79,16 @@ def main(argv: list[str]) -> int:
     results.sort(key=lambda result: result.claim.id)
     if options.json:
         counts = {outcome.value: sum(one.outcome is outcome for one in results) for outcome in Outcome}
-        print(json.dumps({"counts": counts, "claims": [one.to_json() for one in results]}, indent=1, ensure_ascii=False))
+        print(
+            json.dumps({"counts": counts, "claims": [one.to_json() for one in results]}, indent=1, ensure_ascii=False)
+        )
     else:
         print(_closing(results))
     return 1 if any(one.outcome is Outcome.BROKEN for one in results) else 0
 
 
 def run(root: Path, claims: Mapping[str, Claim]) -> Iterator[Result]:
-    """Run the tests of `claims` in the checkout `root`; yields each claim's result as its test ends, then the untested ones."""
+    """Run the tests of `claims` in the checkout `root`; yields each result as its test ends, then the untested ones."""
     marked = claim_tests(root)
     tested = [id for id in claims if id in marked]
     missing = set(tested)
@@ -106,7 +109,7 @@ def run(root: Path, claims: Mapping[str, Claim]) -> Iterator[Result]:
 
 
 def judge(claim: Claim, line: Mapping[str, Any], *, could_run: bool | None = None) -> Result:
-    """From what the plugin reports to the claim's result. `could_run`: whether a skip needs an excuse on this machine."""
+    """From what the plugin reports to the claim's result. `could_run`: whether a skip needs an excuse here."""
     result = Result(
         claim, Outcome.HOLDS, str(line["reason"]), tuple(line["figures"]), float(line["seconds"]), str(line["test"]),
         str(line["detail"]),
@@ -117,7 +120,9 @@ def judge(claim: Claim, line: Mapping[str, Any], *, could_run: bool | None = Non
         if could_run is None:
             could_run = sys.platform == "linux" and os.geteuid() == 0
         if could_run and not claim.needs:
-            return replace(result, outcome=Outcome.BROKEN, reason=f"skipped, though this machine can run it: {result.reason}")
+            return replace(
+                result, outcome=Outcome.BROKEN, reason=f"skipped, though this machine can run it: {result.reason}"
+            )
         return replace(result, outcome=Outcome.NOT_RUN_HERE)
     return replace(result, outcome=Outcome.BROKEN)
 
@@ -125,15 +130,15 @@ def judge(claim: Claim, line: Mapping[str, Any], *, could_run: bool | None = Non
 def _reports(root: Path, ids: Sequence[str], output: IO[str]) -> Iterator[dict[str, Any]]:
     read_end, write_end = os.pipe()
     argv = [
-        sys.executable, "-m", "pytest", str(CLAIMS_DIRECTORY), "-p", "duende.testing.claims_plugin", "--claims-fd", str(write_end),
-        "--claims-only", ",".join(ids), "--tb=short", "-q",
+        sys.executable, "-m", "pytest", str(CLAIMS_DIRECTORY), "-p", "duende.testing.claims_plugin",
+        "--claims-fd", str(write_end), "--claims-only", ",".join(ids), "--tb=short", "-q",
     ]  # fmt: skip
     source = os.pathsep.join(part for part in (str(root / "src"), os.environ.get("PYTHONPATH", "")) if part)
     with os.fdopen(read_end, "rb") as reports:
         try:
             process = subprocess.Popen(
-                argv, cwd=root, env={**os.environ, "PYTHONPATH": source}, pass_fds=(write_end,), stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT,
+                argv, cwd=root, env={**os.environ, "PYTHONPATH": source}, pass_fds=(write_end,),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         finally:
             os.close(write_end)
@@ -157,13 +162,17 @@ def _checkout() -> Path | None:
 
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="duende claims", description="Run the tests that carry claims, in a checkout of duende, and print which hold.",
+        prog="duende claims", description="Run the tests that carry claims, in a checkout, and print which hold.",
         epilog="Exit code: 0, or 1 when a claim is broken.",
     )  # fmt: skip
     made.add_argument("ids", nargs="*", metavar="ID", help="only these claims, as in F007")
-    made.add_argument("--only", action="append", default=[], metavar="IDS", help="the same, separated by commas: F001,F007")
+    made.add_argument(
+        "--only", action="append", default=[], metavar="IDS", help="the same, with commas: F001,F007"
+    )
     made.add_argument("--json", action="store_true", help="one JSON document")
-    made.add_argument("--no-color", action="store_true", help=argparse.SUPPRESS)  # accepted everywhere; there are none here
+    made.add_argument(
+        "--no-color", action="store_true", help=argparse.SUPPRESS
+    )  # accepted everywhere; there are none here
     return made
 
 
@@ -171,12 +180,18 @@ def _row(result: Result) -> str:
     figures = ", ".join(_figure(figure) for figure in result.figures)
     told = "; ".join(part for part in (result.reason, figures) if part)
     seconds = f"{result.seconds:6.1f} s" if result.seconds else " " * 8
-    return f"{result.claim.id}  {result.outcome.value:<12}  {seconds}  {result.claim.claim}" + (f": {told}" if told else "")
+    return f"{result.claim.id}  {result.outcome.value:<12}  {seconds}  {result.claim.claim}" + (
+        f": {told}" if told else ""
+    )
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
     value = figure["value"]
-    return f"{figure['name']} {value:.4g} {figure['unit']}".rstrip() if abs(value) < 1e4 else f"{figure['name']} {value:.0f} {figure['unit']}"
+    return (
+        f"{figure['name']} {value:.4g} {figure['unit']}".rstrip()
+        if abs(value) < 1e4
+        else f"{figure['name']} {value:.0f} {figure['unit']}"
+    )
 
 
 def _closing(results: Sequence[Result]) -> str:

@@ -25,8 +25,8 @@ _PAGE_HEAD = """\
 a test compares -->
 
 Each is a promise that a user can try to break. A claim *holds* only when its one test did the real thing (a real
-process, cgroup, file, socket …), tried to break it, and could not. `duende claims` runs the tests in a checkout and says
-for each claim:
+process, cgroup, file, socket …), tried to break it, and could not. `duende claims` runs the tests in a checkout and
+says for each claim:
 
 - `holds`: ran here and was not broken; the measured figure stands beside it
 - `broken`: ran here and was refuted, or was skipped though this machine can run it; the exit code is 1
@@ -61,7 +61,7 @@ def load_claims() -> dict[str, Claim]:
 
 
 def claim_tests(root: Path) -> dict[str, list[Path]]:
-    """Which files below `root`/tests/claims carry each claim, once per mark, relative to `root`; without importing them."""
+    """Which files below `root`/tests/claims carry each claim, once per mark; found without importing them."""
     found: dict[str, list[Path]] = {}
     for path in sorted((root / CLAIMS_DIRECTORY).rglob("test_*.py")):
         for id in _MARK.findall(path.read_text(encoding="utf-8")):

@@ -1,7 +1,8 @@
-"""The pytest side of `duende claims`: the marker `claim`, the fixture `claim_figure`, and a report of how each claim ended.
+"""The pytest side of `duende claims`: the marker `claim`, the fixture `claim_figure`, a report of how each claim ended.
 
-Loaded with `-p duende.testing.claims_plugin`. With `--claims-fd N` one JSON line per claim is written to that descriptor
-as soon as its test has ended, and a last line `{"end": true}`; with `--claims-only F001,F007` other tests are left out.
+Loaded with `-p duende.testing.claims_plugin`. With `--claims-fd N` one JSON line per claim is written to that file
+descriptor as soon as its test has ended, and a last line `{"end": true}`; with `--claims-only F001,F007` other tests are
+left out.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _ids(item: pytest.Item) -> list[str]:
 
 
 class _Reporter:
-    """Writes a line per claim. Setup, call and teardown count together: a test that leaves something behind has failed."""
+    """Writes a line per claim. Setup, call and teardown count: a test that leaves something behind has failed."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -79,7 +80,10 @@ class _Reporter:
         for id in _ids(item):
             line = _judge(self._phases)
             if self._carriers[id] > 1:
-                line |= {"outcome": "failed", "reason": f"{self._carriers[id]} tests carry this claim; there must be one"}
+                line |= {
+                    "outcome": "failed",
+                    "reason": f"{self._carriers[id]} tests carry this claim; there must be one",
+                }
             self._write({"claim": id, "test": item.nodeid, **line})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -96,7 +100,12 @@ class _Reporter:
 
 def _judge(phases: list[pytest.TestReport]) -> dict[str, Any]:
     figures = [value for phase in phases[-1:] for name, value in phase.user_properties if name == _PROPERTY]
-    line = {"seconds": round(sum(phase.duration for phase in phases), 3), "figures": figures, "reason": "", "detail": ""}
+    line = {
+        "seconds": round(sum(phase.duration for phase in phases), 3),
+        "figures": figures,
+        "reason": "",
+        "detail": "",
+    }
     for phase in phases:
         expected = hasattr(phase, "wasxfail")  # neither an expected failure nor an unexpected success is a kept promise
         if phase.failed or expected:

@@ -7,9 +7,9 @@
         state["to"] = 20
     state.get("seen", 0)
 
-What an assignment or a `with` block has returned from is committed: it outlives a SIGKILL, and a power cut as far as the disk
-keeps its word (SQLite, write-ahead log, synchronous=FULL). An exception in a block undoes the block. Values are what
-JSON can say. One process at a time writes; the methods may be called from any thread, a transaction belongs to its own.
+What an assignment or a `with` block has returned from is committed: it outlives a SIGKILL, and a power cut as far as
+the disk keeps its word (SQLite, write-ahead log, synchronous=FULL). An exception in a block undoes the block. Values
+are what JSON can say. One process at a time writes; the methods may be called from any thread, a transaction belongs to its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from duende.errors import StateError
 __all__ = ["StateFile"]
 
 _BUSY_S = 5.0  # a second writer (an older incarnation on its way out) is waited for, then it is an error
+_TABLE = "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 
 
 class StateFile(MutableMapping[str, Any]):
@@ -40,13 +41,15 @@ class StateFile(MutableMapping[str, Any]):
             self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+            )
         except sqlite3.Error as error:
             raise StateError(f"cannot use the state file {self.path}: {error}") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is done in the block together; an exception undoes it. Blocks may be nested: the outermost counts."""
+        """Commit all that is done in the block together; an exception undoes it. Of nested ones the outer counts."""
         with self._lock:
             if self._depth:
                 self._depth += 1

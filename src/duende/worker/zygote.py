@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from duende.keeper.child import ChildError, prepare
+from duende.keeper.child import ChildError, fork, prepare
 from duende.keeper.wire import Channel, WireError
 from duende.worker.control import CONTROL_VARIABLE
 from duende.worker.host import EXIT_FAILED
@@ -98,7 +98,7 @@ def _fork_twice(spec: dict[str, Any], fds: list[int]) -> int:
     """Return the grandchild's process id; OSError when one of the forks failed."""
     word_r, word_w = os.pipe2(os.O_CLOEXEC)
     try:
-        between = os.fork()
+        between = fork(spec)  # already in the instance's cgroup, and with it the grandchild
         if between == 0:
             _be_between(spec, fds, word_w)
         os.close(word_w)

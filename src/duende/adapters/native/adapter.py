@@ -16,6 +16,7 @@ import os
 import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,8 @@ class NativeAdapter(PlatformAdapter):
         self._temporary = tempfile.TemporaryDirectory(prefix="duende-") if directory is None else None
         self.directory = directory or Path(self._temporary.name if self._temporary else "")
         self.stack = stack
+        # Two stacks may have one name (of two users, in two runtime directories) and one parent cgroup.
+        self._cgroup_name = f"{stack}.{zlib.crc32(os.fsencode(self.directory)):08x}"
         self.on_output = on_output
         self.base_environment = dict(os.environ if base_environment is None else base_environment)
         self.cgroups: CgroupBase | None = None
@@ -382,7 +385,7 @@ class NativeAdapter(PlatformAdapter):
             try:
                 known = await self._connect()
                 break
-            except PlatformError as error:
+            except (PlatformError, OSError, EOFError) as error:  # OSError: no descriptor for a socket
                 if str(error) != told:
                     told = str(error)
                     self._sink(AdapterTrouble(f"no new keeper: {error}; it is tried again"))
@@ -485,28 +488,46 @@ class NativeAdapter(PlatformAdapter):
         record.ending = self._own(self._end_tree(record, exit_info))
 
     def _left_behind(self, record: _Record) -> bool:
-        if record.tree.cgroup is not None:
-            return not record.tree.cgroup.is_empty()
-        return bool(record.tree.pids())
+        """Whether the tree lives on; True too where nobody can say (no descriptor is free): `_end_tree` looks again."""
+        try:
+            if record.tree.cgroup is not None:
+                return not record.tree.cgroup.is_empty()
+            return bool(record.tree.pids())
+        except (PlatformError, OSError):
+            return True
 
     async def _end_tree(self, record: _Record, exit_info: ExitInfo) -> None:
-        """Kill what the leader left behind, wait until it is gone, then report the exit."""
-        watch = record.tree.cgroup.watch_empty() if record.tree.cgroup is not None else None
+        """Kill what the leader left behind, wait until it is gone, then report the exit, whatever goes wrong here."""
         deadline_s = time.monotonic() + _TREE_DEATH_S
-        try:
-            while time.monotonic() < deadline_s:
-                killed = record.tree.kill()
-                if not self._left_behind(record):
+        told = ""
+        while time.monotonic() < deadline_s:
+            try:
+                if await self._end_tree_once(record, deadline_s):
                     self._sink(InstanceExited(record.key, exit_info))
                     return
-                if watch is None or not killed:
-                    await asyncio.sleep(_TREE_LOOK_S)
-                elif watch.populated():
+            except (PlatformError, OSError) as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._sink(AdapterTrouble(f"cannot end what {record.key} left behind: {error}; it is tried again"))
+            await asyncio.sleep(_TREE_LOOK_S)
+        try:
+            survivors = record.tree.survivors()
+        except (PlatformError, OSError) as error:
+            survivors = (f"unknown ({error})",)
+        self._sink(InstanceExited(record.key, exit_info, survivors))
+
+    async def _end_tree_once(self, record: _Record, deadline_s: float) -> bool:
+        """SIGKILL to all, and wait for the kernel's word where it gives one; True when nothing is left."""
+        watch = record.tree.cgroup.watch_empty() if record.tree.cgroup is not None else None
+        try:
+            killed = record.tree.kill()
+            if watch is not None and killed:
+                while watch.populated() and time.monotonic() < deadline_s:
                     await _readable(watch.fileno(), deadline_s - time.monotonic())
+            return not self._left_behind(record)
         finally:
             if watch is not None:
                 watch.close()
-        self._sink(InstanceExited(record.key, exit_info, record.tree.survivors()))
 
     # --- instances that nobody waits for any more
 
@@ -581,17 +602,15 @@ class NativeAdapter(PlatformAdapter):
             ]
             return None, [f"{name}: {self.no_cgroups_because}" for name in wanted]
         try:
-            cgroup = self.cgroups.create(self.stack, config.name, instance, config.resources)
-        except (
-            InvalidState
-        ):  # left by a spawn that failed, or by a state that was deleted: nothing of ours may live in it
-            for left in self.cgroups.list_existing(self.stack):
+            cgroup = self.cgroups.create(self._cgroup_name, config.name, instance, config.resources)
+        except InvalidState:  # left by a spawn that failed, or by a state that was deleted: nothing of ours lives in it
+            for left in self.cgroups.list_existing(self._cgroup_name):
                 if left.name == config.name and left.instance == instance:
                     if InstanceKey(config.name, instance) in self._unanswered:  # asked for a second time
                         return left, left.apply_limits(config.resources)
                     left.kill()
                     left.remove()
-            cgroup = self.cgroups.create(self.stack, config.name, instance, config.resources)
+            cgroup = self.cgroups.create(self._cgroup_name, config.name, instance, config.resources)
         return cgroup, cgroup.apply_limits(config.resources)
 
     def _find(self, handle: DaemonHandle) -> _Record:
