@@ -306,7 +306,7 @@ def test_fifty_at_once_and_each_exit_is_told_once(play: Play) -> None:
 
 
 def test_an_exit_that_overtakes_the_answer_is_not_lost(play: Play) -> None:
-    """Answer and exit arrive in one read when the loop is busy; the exit must wait until the instance is known."""
+    """Both wait in the socket when the loop is busy; the exit must not be told before the instance is known."""
 
     async def scene(bench: Bench) -> None:
         asyncio.get_running_loop().call_soon(time.sleep, 0.3)  # the busy loop

@@ -76,7 +76,7 @@ def test_an_exit_is_told_to_every_new_adapter_until_it_is_taken(play: Play) -> N
 
 
 def test_an_exit_at_the_very_moment_of_the_take_over_is_not_lost(play: Play) -> None:
-    """The exit follows the keeper's list in the same read; it must wait until the instance is known."""
+    """The exit may follow the keeper's list at once; it must not be told before the instance is known."""
 
     async def scene(bench: Bench) -> None:
         for n in range(1, 31):
@@ -275,5 +275,18 @@ def test_closing_an_adapter_with_nothing_running_ends_exactly_one_keeper(play: P
         assert len(first) == 1
         assert keepers_of(folder) == []
         assert bench.troubles() == []
+
+    play(scene)
+
+
+def test_the_end_of_a_cancelled_spawn_is_told_to_who_asks_again(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        starting = asyncio.ensure_future(bench.spawn("true"))
+        await asyncio.sleep(0)
+        starting.cancel()
+        await until(lambda: bench.adapter._early, "the exit of what nobody has been told of")
+        assert not bench.events
+        await bench.spawn("true")
+        assert (await bench.end()).exit.code == 0
 
     play(scene)

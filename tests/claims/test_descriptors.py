@@ -26,7 +26,7 @@ def alerts(stack: Stack) -> list[str]:
 
 @pytest.mark.claim("F103")
 def test_out_of_file_descriptors(stack: Stack, claim_figure) -> None:
-    """All taken by clients of the API, while daemons crash and must be started again; then by the daemons themselves."""
+    """All taken by clients of the API while daemons crash and must be started again; then by the daemons themselves."""
     stack.file("web.py", "from duende import Daemon\nclass Web(Daemon):\n"
                "    async def run(self, ctx):\n        await ctx.wait_shutdown()\n")  # fmt: skip
     restart = 'restart = { policy = "always", delay = "100ms", max_delay = "500ms" }'
@@ -45,8 +45,8 @@ autostart = false
 """)
     with (stack.root / "stderr").open("wb") as stderr:
         manager = subprocess.Popen(
-            ["prlimit", f"--nofile={LIMIT}:{LIMIT}", *DUENDE, "up", "command", "class"], cwd=stack.folder, env=stack.env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+            ["prlimit", f"--nofile={LIMIT}:{LIMIT}", *DUENDE, "up", "command", "class"], cwd=stack.folder,
+            env=stack.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
         )  # fmt: skip
     stack.processes.append(manager)
     path = stack.runtime / stack.name / "duende.sock"
@@ -86,7 +86,7 @@ autostart = false
         told
     )
 
-    # Too many daemons for the descriptors: those that fit run, the others are told why and tried again, all others go on.
+    # Too many daemons for the descriptors: those that fit run, the others are told why and tried again.
     stack.run("start", "many", "--timeout", "5s")
     daemons = stack.status()["daemons"]
     late = [one for one in daemons if one["name"].startswith("many") and one["status"] == "backoff"]
@@ -94,7 +94,7 @@ autostart = false
     # Which descriptor it was that could not be had, theirs or that of the connection to the keeper, is told too.
     assert all("Too many open files" in one["message"] or "keeper" in one["message"] for one in late), late
     assert [one["status"] for one in daemons if one["name"] in ("command", "class")] == ["running", "running"]
-    assert stack.run("stop", "many.*", timeout_s=60).returncode == 0
+    assert stack.run("stop", "many.*", "--timeout", "15s").returncode == 0
     # The answers of many starts may have cost the connection to the keeper: a new one comes by itself.
     stack.until(lambda: stack.run("restart", "command", "class").returncode == 0, "the restart", PATIENCE_S)
     assert stack.status()["manager"]["pid"] == manager.pid

@@ -70,7 +70,8 @@ def test_a_huge_environment_is_refused(stack: Stack, claim_figure) -> None:
         "large.py",
         "import os\nfrom duende import Daemon\nclass Large(Daemon):\n"
         "    def init(self, config):\n"
-        "        open('sizes', 'w').write(str(sum(len(v) for k, v in os.environ.items() if k[:4] in ('HUGE', 'WIDE'))))\n"
+        "        size = sum(len(v) for k, v in os.environ.items() if k[:4] in ('HUGE', 'WIDE'))\n"
+        "        open('sizes', 'w').write(str(size))\n"
         "    async def run(self, ctx):\n        await ctx.wait_shutdown()\n",
     )
     wide = ", ".join(f'WIDE{n} = "{"w" * 100 * KIB}"' for n in range(93))

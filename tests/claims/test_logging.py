@@ -90,7 +90,8 @@ def test_logs_go_where_configured(stack: Stack, claim_figure) -> None:
         for place in ("default", "file"):
             directory = f', directory = "{own}"' if place == "file" else ""
             toml += (
-                f'[daemon.{place}-{form}]\ncommand = ["python3", "-S", "writing.py", "{LINES}", "{place}-{form}.done"]\n'
+                f'[daemon.{place}-{form}]\ncommand = ["python3", "-S", "writing.py", "{LINES}", "{place}-{form}.done"]'
+                "\n"
                 f'log = {{ format = "{form}", max_size = 0{directory} }}\n'
             )
     stack.write(toml)

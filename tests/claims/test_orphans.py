@@ -78,7 +78,8 @@ def test_zombies_are_reaped(stack: Stack, claim_figure) -> None:
     (manager,) = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
     enter = ["nsenter", "--target", str(manager), "--pid", "--mount", "--"]
     stranger = subprocess.run(
-        [*enter, sys.executable, "-S", "-c", LEAVING.replace("time.sleep(1000)", ""), str(ORPHANS), str(stack.folder / "strangers")],
+        [*enter, sys.executable, "-S", "-c", LEAVING.replace("time.sleep(1000)", ""), str(ORPHANS),
+         str(stack.folder / "strangers")],
         timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert stranger.returncode == 0

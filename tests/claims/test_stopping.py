@@ -84,6 +84,11 @@ def gone_at_s(pids: list[int], since_s: float, patience_s: float = 30.0) -> floa
     return at_s
 
 
+def read_lines(path: str) -> list[str]:
+    """A small file of /proc."""
+    return Path(path).read_text().splitlines()
+
+
 @pytest.mark.claim("F006")
 def test_a_graceful_stop_ends_in_time(stack: Stack, library, claim_figure) -> None:
     stack.file("slow.py", SLOW)
@@ -98,7 +103,7 @@ def test_a_graceful_stop_ends_in_time(stack: Stack, library, claim_figure) -> No
     async def settled(slot) -> None:
         """Wait until its handler is there: SIGTERM is bit 14 of SigCgt, proc_pid_status(5)."""
         while True:
-            lines = Path(f"/proc/{slot.handle.pid}/status").read_text().splitlines()
+            lines = await asyncio.to_thread(read_lines, f"/proc/{slot.handle.pid}/status")
             caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
             if caught >> 14 & 1:
                 return

@@ -1,8 +1,8 @@
 """The pytest side of `duende claims`: the marker `claim`, the fixture `claim_figure`, a report of how each claim ended.
 
 Loaded with `-p duende.testing.claims_plugin`. With `--claims-fd N` one JSON line per claim is written to that file
-descriptor as soon as its test has ended, and a last line `{"end": true}`; with `--claims-only F001,F007` other tests are
-left out.
+descriptor as soon as its test has ended, and a last line `{"end": true}`; with `--claims-only F001,F007` other tests
+are left out.
 """
 
 from __future__ import annotations

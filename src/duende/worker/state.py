@@ -9,7 +9,8 @@
 
 What an assignment or a `with` block has returned from is committed: it outlives a SIGKILL, and a power cut as far as
 the disk keeps its word (SQLite, write-ahead log, synchronous=FULL). An exception in a block undoes the block. Values
-are what JSON can say. One process at a time writes; the methods may be called from any thread, a transaction belongs to its own.
+are what JSON can say. One process at a time writes; the methods may be called from any thread, and a transaction
+belongs to the thread that began it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class StateFile(MutableMapping[str, Any]):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is done in the block together; an exception undoes it. Of nested ones the outer counts."""
+        """Commit all that is done in the block together; an exception undoes it. Of nested ones the outer one counts."""
         with self._lock:
             if self._depth:
                 self._depth += 1
