@@ -160,13 +160,12 @@ class Keeper:
                 self.poll.modify(channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
         except (OSError, wire.WireError):
             # The connection is of no use any more; the manager learns everything again by its next hello.
-            if len(copies) < len(fds):
-                for fd in copies:  # not all could be made: `send` has not got them
-                    os.close(fd)
+            for fd in copies if len(copies) < len(fds) else ():  # not all could be made: `send` has not got them
+                os.close(fd)
             self.drop(channel)
 
     def on_request(self, channel: Any, message: dict[str, Any]) -> None:
-        _check(message)
+        wire.check_request(message)
         match message.get("op"):
             case "hello":
                 self.hello(channel, message)
@@ -451,17 +450,6 @@ class Keeper:
         channel = self.zygote
         self.watch(near.fileno(), lambda event: self.on_channel(channel, event, self.on_zygote))
         self.tell(None, {"n": message.get("n"), "ok": True, "pid": pid})
-
-
-def _check(message: dict[str, Any]) -> None:
-    """WireError unless a request has what its handler needs; what is inside `spec` is the new child's affair."""
-    needs = {"spawn": {"id": str, "spec": dict}, "release": {"id": str}, "zygote": {"argv": list, "env": dict}}
-    for key, kind in needs.get(str(message.get("op")), {}).items():
-        if not isinstance(message.get(key), kind):
-            raise wire.WireError(f"the request {message.get('op')} has no {key}")
-    spec = message.get("spec", {})
-    if message.get("op") == "spawn" and not (isinstance(spec.get("rlimits") or {}, dict) and spec.get("argv")):
-        raise wire.WireError("the request spawn has no argv, or rlimits that are no table")
 
 
 def _output_pipe(opened: list[int]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["PROTOCOL_VERSION", "Channel", "WireError"]
+__all__ = ["PROTOCOL_VERSION", "Channel", "WireError", "check_request"]
 
 PROTOCOL_VERSION = 1
 
@@ -29,6 +29,24 @@ _FDS_PER_RECEIVE = 253  # SCM_MAX_FD, linux/include/net/scm.h
 
 class WireError(Exception):
     """The peer broke the protocol, or descriptors were lost because this process has no free ones."""
+
+
+# What the handler of each request of a manager can't do without.
+_NEEDS: dict[str, dict[str, type]] = {
+    "spawn": {"id": str, "spec": dict}, "release": {"id": str}, "zygote": {"argv": list, "env": dict},
+}  # fmt: skip
+
+
+def check_request(message: dict[str, Any]) -> None:
+    """WireError unless a request has what its handler needs; what is inside `spec` is the new child's affair."""
+    op = str(message.get("op"))
+    for key, kind in _NEEDS.get(op, {}).items():
+        if not isinstance(message.get(key), kind):
+            raise WireError(f"the request {op} has no {key}")
+    if op == "spawn":
+        spec = message["spec"]
+        if not spec.get("argv") or not isinstance(spec.get("rlimits") or {}, dict):
+            raise WireError("the request spawn has no argv, or rlimits that are no table")
 
 
 class Channel:
