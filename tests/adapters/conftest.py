@@ -45,7 +45,7 @@ class Bench:
         found = await self.adapter.open(self.take)
         if self.base != "detect":
             assert not isinstance(self.base, str)
-            self.adapter.cgroups = self.base
+            self.adapter.cgroups.base = self.base
         return found
 
     def take(self, event: AdapterEvent) -> None:
@@ -137,9 +137,10 @@ def keepers_of(directory: Path) -> list[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{entry}/fd/2") == log and b"keeper/__main__.py" in Path(
-                    f"/proc/{entry}/cmdline"
-                ).read_bytes():
+                if (
+                    os.readlink(f"/proc/{entry}/fd/2") == log
+                    and b"keeper/__main__.py" in Path(f"/proc/{entry}/cmdline").read_bytes()
+                ):
                     found.append(int(entry))
     return found
 

@@ -325,7 +325,7 @@ def test_two_hundred_spawns_leak_no_descriptor_and_no_zombie(play: Play) -> None
                 await bench.end(instance=n)
 
         await some(1, 5)
-        await until(lambda: not bench.adapter._drained, "the end of the pipes")
+        await until(lambda: not bench.adapter._drain._fds, "the end of the pipes")
         keeper = bench.adapter.keeper_pid
         await until(lambda: not Path(f"/proc/{keeper}/task/{keeper}/children").read_text(), "the reaping")
         await asyncio.sleep(0.05)  # and the closing that follows it
@@ -440,9 +440,9 @@ def test_kill_mode_process_leaves_children_and_control_group_signals_all(play: P
 
 def test_out_of_memory_is_told_with_the_limit(play: Play) -> None:
     async def scene(bench: Bench) -> None:
-        if bench.adapter.cgroups is None:
-            pytest.skip(f"needs cgroups: {bench.adapter.no_cgroups_because}")
-        if not any("memory" in one.controllers for one in bench.adapter.cgroups.hierarchies):
+        if bench.adapter.cgroups.base is None:
+            pytest.skip(f"needs cgroups: {bench.adapter.cgroups.reason}")
+        if not any("memory" in one.controllers for one in bench.adapter.cgroups.base.hierarchies):
             pytest.skip("needs the memory controller")
         code = "data = []\nwhile len(data) < 100: data.append(bytearray(b'x') * (1 << 20))"  # ends at 100 MiB anyway
         limits = ResourceConfig(memory_bytes=30 << 20, memory_swap_bytes=0)

@@ -136,7 +136,7 @@ async def main():
     exits = asyncio.Queue()
     adapter = NativeAdapter(own)
     await adapter.open(lambda event: exits.put_nowait(event) if isinstance(event, InstanceExited) else None)
-    assert adapter.cgroups is None, adapter.cgroups
+    assert adapter.cgroups.base is None, adapter.cgroups.base
     said = []
     for how in ("leave", "stay"):
         path = own / how

@@ -32,7 +32,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT
 
 
 class StateFile(MutableMapping[str, Any]):
-    """A mapping of text to JSON values in the file `path`, made if it is not there. StateError when it can't be used."""
+    """A mapping of text to JSON values in the file `path`, made if missing. StateError when it can't be used."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -50,7 +50,7 @@ class StateFile(MutableMapping[str, Any]):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is done in the block together; an exception undoes it. Of nested ones the outer one counts."""
+        """Commit all that the block does together; an exception undoes it. Of nested ones the outer one counts."""
         with self._lock:
             if self._depth:
                 self._depth += 1

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import stat
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +36,19 @@ from duende.adapters.base import (
     Survey,
 )
 from duende.adapters.native import render
+from duende.adapters.native.cgroups import InstanceCgroups
 from duende.adapters.native.client import KeeperClient, KeeperInstance
 from duende.adapters.native.control import ControlLine
 from duende.adapters.native.orphans import exit_of_orphan
-from duende.adapters.native.tree import Tree, kill_marked, marker_of
+from duende.adapters.native.output import Drain, reopen_output
+from duende.adapters.native.record import Record, end_tree, left_behind
+from duende.adapters.native.strays import Strays
+from duende.adapters.native.tree import Tree, marker_of
 from duende.adapters.native.users import look_up
 from duende.config.check import environment_problems
 from duende.config.daemon import DaemonConfig, KillMode, ReadyConfig
 from duende.errors import (
     ConfigError,
-    InvalidState,
     NotFound,
     NotSupported,
     PlatformError,
@@ -61,35 +61,15 @@ from duende.model.health import HealthStatus
 from duende.model.ids import DaemonId
 from duende.model.platform import Platform
 from duende.system import notify, procfs
-from duende.system.cgroup import Cgroup, CgroupBase
+from duende.system.cgroup import Cgroup
 from duende.system.process import Identity, boot_id, open_identified, pidfd_open, send_signal
 
 __all__ = ["NativeAdapter", "OutputSink"]
 
-# How long the rest of a tree may take to die after SIGKILL before its exit is reported with survivors. Processes in
-# uninterruptible sleep (state D) may take for ever; the daemon must not.
-_TREE_DEATH_S = 5.0
 _KEEPER_RETRY_S = 1.0  # after a keeper that could not be started: no memory, no descriptors
-_DRAIN_BYTES = 65536
-_TREE_LOOK_S = 0.01  # between looks where the kernel has no event for an empty tree (cgroup v1, no cgroup)
 
 OutputSink = Callable[[InstanceKey, DaemonConfig | None, int, int], None]
 """Gets (key, config, stdout, stderr): the read ends of an instance's pipes, non-blocking, to own and close."""
-
-
-@dataclass(slots=True)
-class _Record:
-    key: InstanceKey
-    handle: DaemonHandle
-    tree: Tree
-    pidfd: int
-    config: DaemonConfig | None  # None for one that an earlier manager started
-    control: ControlLine | None = None
-    orphan: bool = False
-    exit: ExitInfo | None = None
-    ending: asyncio.Task[None] | None = None
-    last_words: dict[str, Any] = field(default_factory=dict)
-    gaps: tuple[str, ...] = ()  # limits that are not enforced
 
 
 class NativeAdapter(PlatformAdapter):
@@ -110,19 +90,17 @@ class NativeAdapter(PlatformAdapter):
         self.directory = directory or Path(self._temporary.name if self._temporary else "")
         self.stack = stack
         # Two stacks may have one name (of two users, in two runtime directories) and one parent cgroup.
-        self._cgroup_name = f"{stack}.{zlib.crc32(os.fsencode(self.directory)):08x}"
+        self.cgroups = InstanceCgroups(f"{stack}.{zlib.crc32(os.fsencode(self.directory)):08x}")
         self.on_output = on_output
         self.base_environment = dict(os.environ if base_environment is None else base_environment)
-        self.cgroups: CgroupBase | None = None
-        self.no_cgroups_because = ""
-        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._end_stray)
-        self._records: dict[InstanceKey, _Record] = {}
-        self._by_pid: dict[int, _Record] = {}  # a number is held as a zombie until `release`, so it is unique here
+        self._strays = Strays(lambda key: self._client.release(key), lambda text: self._sink(AdapterTrouble(text)))
+        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._strays.end)
+        self._records: dict[InstanceKey, Record] = {}
+        self._by_pid: dict[int, Record] = {}  # a number is held as a zombie until `release`, so it is unique here
         # Asked of the keeper and not recorded yet (or never, where the caller was cancelled), and what it said of them.
         self._unanswered: set[InstanceKey] = set()
         self._early: dict[InstanceKey, list[dict[str, Any]]] = {}
-        self._strays: dict[InstanceKey, Tree] = {}  # given up, being killed
-        self._drained: set[int] = set()
+        self._drain = Drain()
         self._sink: EventSink = lambda event: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._zygote: asyncio.Task[int] | None = None
@@ -147,7 +125,7 @@ class NativeAdapter(PlatformAdapter):
         if not probe.available:
             raise NotSupported(self.platform, f"running daemons ({probe.reason})")
         self._sink = sink
-        self.cgroups, self.no_cgroups_because = CgroupBase.detect()
+        self.cgroups.detect()
         surveys = [self._take_over(found) for found in await self._connect()]
         self._is_open = True
         return surveys
@@ -165,8 +143,7 @@ class NativeAdapter(PlatformAdapter):
         for record in self._records.values():
             self._close_record(record)
         self._records.clear()
-        for fd in list(self._drained):
-            self._stop_draining(fd)
+        self._drain.close()
         if self._temporary is not None and not self._client.socket_path.exists():
             self._temporary.cleanup()
 
@@ -191,7 +168,7 @@ class NativeAdapter(PlatformAdapter):
         awaits_ready = config.daemon is not None or config.ready != ReadyConfig()
         if (present := self._records.get(key)) is not None:
             return Spawned(present.handle, awaits_ready, present.gaps)
-        cgroup, gaps = self._make_cgroup(config, instance)
+        cgroup, gaps = self.cgroups.make(config, instance, keep=key in self._unanswered)
         spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
         note = {
             "id": str(id), "kill_mode": config.kill_mode.value, "marker": env[render.MARKER],
@@ -203,17 +180,17 @@ class NativeAdapter(PlatformAdapter):
             answer = await self._client.spawn(str(key), spec, note)
         except EOFError as error:
             self._forget_question(key)
-            self._abandon(env[render.MARKER], cgroup)
+            self._strays.abandon(env[render.MARKER], cgroup)
             raise PlatformIoError(f"the keeper went away during the start of {key}") from error
         if isinstance(answer, dict):
             self._forget_question(key)
-            self._remove_cgroup(cgroup)
+            self._strays.remove_cgroup(cgroup)
             raise render.spawn_error(answer, config)
         try:
             record = self._record(answer, config)
         except PlatformError:  # no descriptor left for it: what nobody can watch must not run
             self._forget_question(key)
-            self._end_stray(answer)
+            self._strays.end(answer)
             raise
         for message in self._forget_question(key):
             asyncio.get_running_loop().call_soon(self._on_keeper_event, message)  # after our caller knows of it
@@ -267,7 +244,9 @@ class NativeAdapter(PlatformAdapter):
         self._by_pid.pop(record.tree.leader, None)
         self._client.release(str(key))
         self._close_record(record)
-        self._remove_cgroup(record.tree.cgroup, quiet=record.handle.data.get("kill_mode") == KillMode.PROCESS.value)
+        self._strays.remove_cgroup(
+            record.tree.cgroup, quiet=record.handle.data.get("kill_mode") == KillMode.PROCESS.value
+        )
 
     async def check_health(self, handle: DaemonHandle, timeout_s: float) -> HealthStatus:
         """Ask the class's `health_check`."""
@@ -291,12 +270,12 @@ class NativeAdapter(PlatformAdapter):
         if pidfd is None:
             return False
         cgroup = Cgroup.from_json(data["cgroup"]) if data.get("cgroup") else None
-        record = _Record(key, handle, Tree(data["pid"], data["marker"], cgroup), pidfd, None, orphan=True)
+        record = Record(key, handle, Tree(data["pid"], data["marker"], cgroup), pidfd, None, orphan=True)
         self._records[key] = self._by_pid[record.tree.leader] = record
         asyncio.get_running_loop().add_reader(pidfd, self._orphan_ended, record)
         if self.on_output is not None:
             try:
-                streams = _reopen_output(data["pid"])
+                streams = reopen_output(data["pid"])
             except OSError as error:
                 self._sink(AdapterTrouble(f"the output of {key} can't be had again: {error.strerror}"))
             else:
@@ -321,7 +300,7 @@ class NativeAdapter(PlatformAdapter):
             asyncio.get_running_loop().call_soon(self._on_keeper_event, message)
         return Survey(record.key, record.handle, found.note)
 
-    def _record(self, found: KeeperInstance, config: DaemonConfig | None) -> _Record:
+    def _record(self, found: KeeperInstance, config: DaemonConfig | None) -> Record:
         note = found.note
         key = InstanceKey.parse(found.key)
         present = self._records.get(key)
@@ -335,15 +314,15 @@ class NativeAdapter(PlatformAdapter):
         )  # fmt: skip
         cgroup = Cgroup.from_json(note["cgroup"]) if note["cgroup"] else None
         tree, gaps = Tree(found.pid, note["marker"], cgroup), tuple(note.get("gaps") or ())
-        record = _Record(key, handle, tree, pidfd_open(found.pid), config, gaps=gaps)
+        record = Record(key, handle, tree, pidfd_open(found.pid), config, gaps=gaps)
         self._records[key] = self._by_pid[record.tree.leader] = record
         if found.control is not None:
             record.control = ControlLine(found.control, lambda message: self._on_control(record, message))
         if self.on_output is not None:
             self.on_output(key, config, found.stdout, found.stderr)
         else:
-            self._drain(found.stdout)
-            self._drain(found.stderr)
+            self._drain.add(found.stdout)
+            self._drain.add(found.stderr)
         return record
 
     def _on_keeper_event(self, message: dict[str, Any]) -> None:
@@ -356,7 +335,7 @@ class NativeAdapter(PlatformAdapter):
             if key in self._unanswered or not self._is_open:
                 self._early.setdefault(key, []).append(message)
             elif message["ev"] == "exit":
-                self._stray_ended(key)
+                self._strays.ended(key)
             return
         match message["ev"]:
             case "exit":
@@ -394,7 +373,7 @@ class NativeAdapter(PlatformAdapter):
         for found in known:  # it was only the connection that broke
             record = self._records.get(InstanceKey.parse(found.key))
             if record is None:
-                self._end_stray(found)
+                self._strays.end(found)
                 continue
             found.close()
             if record is not None and record.orphan and record.exit is None:
@@ -423,7 +402,7 @@ class NativeAdapter(PlatformAdapter):
 
     # --- what instances say and how they end
 
-    def _on_control(self, record: _Record, message: dict[str, Any]) -> None:
+    def _on_control(self, record: Record, message: dict[str, Any]) -> None:
         match message.get("ev"):
             case "ready":
                 self._sink(InstanceReady(record.key))
@@ -446,31 +425,29 @@ class NativeAdapter(PlatformAdapter):
             for text in notification.message.get("STATUS", []):
                 self._sink(InstanceNote(record.key, "status", text))
 
-    def _sender(self, pid: int) -> _Record | None:
+    def _sender(self, pid: int) -> Record | None:
         leader = self._by_pid.get(pid)
         if leader is not None:
             return leader
         marker = marker_of(pid)
         return next((record for record in self._records.values() if record.tree.marker == marker), None)
 
-    def _orphan_ended(self, record: _Record) -> None:
+    def _orphan_ended(self, record: Record) -> None:
+        async def finish() -> None:
+            self._finish(record, await exit_of_orphan(record.pidfd, record.tree.leader, at_s=time.time()))
+
         asyncio.get_running_loop().remove_reader(record.pidfd)
-        self._own(self._orphan_exit(record))
+        self._own(finish())
 
-    async def _orphan_exit(self, record: _Record) -> None:
-        self._finish(record, await exit_of_orphan(record.pidfd, record.tree.leader, at_s=time.time()))
-
-    def _ended(self, record: _Record, code: int, status: int) -> None:
+    def _ended(self, record: Record, code: int, status: int) -> None:
         kills = 0
         if record.tree.cgroup is not None and status == 9:
-            with contextlib.suppress(
-                PlatformError
-            ):  # the cgroup is gone: then nothing counts kills, and it stays signal 9
+            with contextlib.suppress(PlatformError):  # the cgroup is gone: then nothing counts, and it stays signal 9
                 kills = record.tree.cgroup.oom_kills() or 0
         limit = record.handle.data.get("memory_limit")
         self._finish(record, render.exit_info(code, status, at_s=time.time(), oom_kills=kills, memory_limit=limit))
 
-    def _finish(self, record: _Record, exit_info: ExitInfo) -> None:
+    def _finish(self, record: Record, exit_info: ExitInfo) -> None:
         if record.exit is not None:
             return
         if record.control is not None:
@@ -482,138 +459,23 @@ class NativeAdapter(PlatformAdapter):
                 exit_info.reason, f"{stage} failed: {error}", exit_info.code, exit_info.signal, at_s=exit_info.at_s
             )
         record.exit = exit_info
-        if record.handle.data.get("kill_mode") == KillMode.PROCESS.value or not self._left_behind(record):
+        if record.handle.data.get("kill_mode") == KillMode.PROCESS.value or not left_behind(record):
             self._sink(InstanceExited(record.key, exit_info))
             return
         record.ending = self._own(self._end_tree(record, exit_info))
 
-    def _left_behind(self, record: _Record) -> bool:
-        """Whether the tree lives on; True too where nobody can say (no descriptor is free): `_end_tree` looks again."""
-        try:
-            if record.tree.cgroup is not None:
-                return not record.tree.cgroup.is_empty()
-            return bool(record.tree.pids())
-        except (PlatformError, OSError):
-            return True
-
-    async def _end_tree(self, record: _Record, exit_info: ExitInfo) -> None:
-        """Kill what the leader left behind, wait until it is gone, then report the exit, whatever goes wrong here."""
-        deadline_s = time.monotonic() + _TREE_DEATH_S
-        told = ""
-        while time.monotonic() < deadline_s:
-            try:
-                if await self._end_tree_once(record, deadline_s):
-                    self._sink(InstanceExited(record.key, exit_info))
-                    return
-            except (PlatformError, OSError) as error:
-                if str(error) != told:
-                    told = str(error)
-                    self._sink(AdapterTrouble(f"cannot end what {record.key} left behind: {error}; it is tried again"))
-            await asyncio.sleep(_TREE_LOOK_S)
-        try:
-            survivors = record.tree.survivors()
-        except (PlatformError, OSError) as error:
-            survivors = (f"unknown ({error})",)
+    async def _end_tree(self, record: Record, exit_info: ExitInfo) -> None:
+        survivors = await end_tree(record, lambda text: self._sink(AdapterTrouble(text)))
         self._sink(InstanceExited(record.key, exit_info, survivors))
-
-    async def _end_tree_once(self, record: _Record, deadline_s: float) -> bool:
-        """SIGKILL to all, and wait for the kernel's word where it gives one; True when nothing is left."""
-        watch = record.tree.cgroup.watch_empty() if record.tree.cgroup is not None else None
-        try:
-            killed = record.tree.kill()
-            if watch is not None and killed:
-                while watch.populated() and time.monotonic() < deadline_s:
-                    await _readable(watch.fileno(), deadline_s - time.monotonic())
-            return not self._left_behind(record)
-        finally:
-            if watch is not None:
-                watch.close()
-
-    # --- instances that nobody waits for any more
 
     def _forget_question(self, key: InstanceKey) -> list[dict[str, Any]]:
         """The spawn is answered; returns what was said of the instance before."""
         self._unanswered.discard(key)
         return self._early.pop(key, [])
 
-    def _abandon(self, marker: str, cgroup: Cgroup | None) -> None:
-        """Nothing of a start whose answer was lost may live: the next incarnation would be the second.
-
-        Without its cgroup a child that has not executed yet fails to join it and ends. Where there is none, one that
-        comes to be later is reported by the keeper as a stray.
-        """
-        if cgroup is not None:
-            cgroup.kill()
-            self._remove_cgroup(cgroup)
-        else:
-            kill_marked(marker)
-
-    def _end_stray(self, found: KeeperInstance) -> None:
-        """An instance whose start had been given up while the keeper was still at it."""
-        key = InstanceKey.parse(found.key)
-        found.close()
-        cgroup = Cgroup.from_json(found.note["cgroup"]) if found.note.get("cgroup") else None
-        tree = self._strays[key] = Tree(found.pid, found.note["marker"], cgroup)
-        tree.kill()
-        if found.exit is not None:
-            self._stray_ended(key)
-
-    def _stray_ended(self, key: InstanceKey) -> None:
-        tree = self._strays.pop(key, None)
-        if tree is not None:
-            tree.kill()
-            self._remove_cgroup(tree.cgroup)
-        self._client.release(str(key))
-
-    def _remove_cgroup(self, cgroup: Cgroup | None, *, quiet: bool = False) -> None:
-        if cgroup is None:
-            return
-        try:
-            cgroup.remove()
-        except PlatformError as error:
-            if not quiet:
-                self._sink(AdapterTrouble(str(error)))
-
-    def _drain(self, fd: int) -> None:
-        """Nobody wants this output; a pipe that nobody empties would stop the daemon at 64 KiB."""
-        self._drained.add(fd)
-        asyncio.get_running_loop().add_reader(fd, self._drain_some, fd)
-
-    def _drain_some(self, fd: int) -> None:
-        try:
-            if os.read(fd, _DRAIN_BYTES):
-                return
-        except BlockingIOError:
-            return
-        self._stop_draining(fd)
-
-    def _stop_draining(self, fd: int) -> None:
-        self._drained.discard(fd)
-        asyncio.get_running_loop().remove_reader(fd)
-        os.close(fd)
-
     # --- small parts
 
-    def _make_cgroup(self, config: DaemonConfig, instance: int) -> tuple[Cgroup | None, list[str]]:
-        """The instance's cgroup with its limits set, and what is not enforced and why."""
-        if self.cgroups is None:
-            wanted = [
-                name for name in ("memory_bytes", "cpu_quota_percent", "pids_max") if getattr(config.resources, name)
-            ]
-            return None, [f"{name}: {self.no_cgroups_because}" for name in wanted]
-        try:
-            cgroup = self.cgroups.create(self._cgroup_name, config.name, instance, config.resources)
-        except InvalidState:  # left by a spawn that failed, or by a state that was deleted: nothing of ours lives in it
-            for left in self.cgroups.list_existing(self._cgroup_name):
-                if left.name == config.name and left.instance == instance:
-                    if InstanceKey(config.name, instance) in self._unanswered:  # asked for a second time
-                        return left, left.apply_limits(config.resources)
-                    left.kill()
-                    left.remove()
-            cgroup = self.cgroups.create(self._cgroup_name, config.name, instance, config.resources)
-        return cgroup, cgroup.apply_limits(config.resources)
-
-    def _find(self, handle: DaemonHandle) -> _Record:
+    def _find(self, handle: DaemonHandle) -> Record:
         record = self._by_pid.get(handle.pid or 0)
         if record is None or record.handle != handle or record.exit is not None:
             raise NotFound(f"{handle} has ended")
@@ -625,7 +487,7 @@ class NativeAdapter(PlatformAdapter):
             raise NotSupported(self.platform, "asking a daemon that is not a Python class")
         return record.control
 
-    def _close_record(self, record: _Record) -> None:
+    def _close_record(self, record: Record) -> None:
         asyncio.get_running_loop().remove_reader(record.pidfd)
         if record.control is not None:
             record.control.close()
@@ -636,33 +498,3 @@ class NativeAdapter(PlatformAdapter):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _reopen_output(pid: int) -> list[int]:
-    """Read ends of the pipes that a process has as stdout and stderr. OSError when it has other things there."""
-    opened: list[int] = []
-    try:
-        for number in (1, 2):
-            path = f"/proc/{pid}/fd/{number}"
-            if not stat.S_ISFIFO(os.stat(path).st_mode):
-                raise OSError(errno.ESPIPE, f"its descriptor {number} is no pipe any more")
-            opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError:
-        for fd in opened:
-            os.close(fd)
-        raise
-    return opened
-
-
-async def _readable(fd: int, timeout_s: float) -> None:
-    """Wait until `fd` is readable, at most `timeout_s`."""
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-    loop.add_reader(fd, event.set)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return  # the caller looks at the clock itself
-    finally:
-        loop.remove_reader(fd)
