@@ -46,7 +46,8 @@ def _traces() -> set[str]:
             if marker in environ:
                 found.add(f"process {entry}: {command[:200]}")
     for top, folders, _ in os.walk("/sys/fs/cgroup"):
-        found.update(f"cgroup {os.path.join(top, name)}" for name in folders if name.startswith(f"duende-t{os.getpid()}-"))
+        ours = [name for name in folders if name.startswith(f"duende-t{os.getpid()}-")]
+        found.update(f"cgroup {os.path.join(top, name)}" for name in ours)
     with open("/proc/self/mounts") as file:
         found.update(f"mount {line.split()[1]}" for line in file if f"/dt-{os.getpid()}-" in line)
     found.update(f"folder {path}" for path in Path(tempfile.gettempdir()).glob(f"dt-{os.getpid()}-*"))

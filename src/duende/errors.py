@@ -22,6 +22,7 @@ __all__ = [
     "PlatformIoError",
     "Problem",
     "ResourceLimit",
+    "ShuttingDown",
     "SignalFailed",
     "SpawnFailed",
     "StateError",
@@ -86,6 +87,12 @@ class ManagerRunning(DaemonError):
     """A manager of this stack runs already; there is one per stack."""
 
     kind = "manager-running"
+
+
+class ShuttingDown(DaemonError):
+    """The manager is stopping everything (`duende down`); nothing is started any more."""
+
+    kind = "shutting-down"
 
 
 class StateError(DuendeError):

@@ -105,6 +105,8 @@ class FakeManager:
     async def metrics(self, names: Sequence[str] = (), timeout_s: float = 1.0) -> list[Any]:
         return [{"name": name, "metrics": {"requests": 3}, "error": ""} for name in names]
 
+    config_path: str | None = None
+
     def exec_environment(self, name: str) -> dict[str, Any]:
         self.calls.append(("exec", name))
         return self.environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -34,6 +35,7 @@ class Application:
         try:
             path, query = _split_target(request.target)
             route, found = find_route(request.method, path)
+            _require_same_stack(request.headers, self._manager.config_path)
             call = Call(
                 manager=self._manager,
                 path={name: unquote(segment) for name, segment in found.items()},
@@ -49,6 +51,21 @@ class Application:
         if route.stream is not None:
             return StreamReply(route.stream.content_type, answer, route.stream.heartbeat)
         return Reply(200, "application/json", _encode(answer))
+
+
+def _require_same_stack(headers: Mapping[str, str], own: str | None) -> None:
+    """Two folders of one name are two stacks: whoever came by a file must not command the daemons of another."""
+    theirs = headers.get("duende-config")
+    if theirs is None or own is None:
+        return
+    try:
+        path = os.fsdecode(bytes.fromhex(theirs))
+    except ValueError:
+        raise HttpProblem(400, "invalid-request", "the header Duende-Config is not hexadecimal") from None
+    if os.path.realpath(path) != os.path.realpath(own):
+        detail = f"the manager that runs is of {own}, not of {path}: two stacks can't have one name"
+        hint = "give one of them another (`[stack] name`), or use -s for that one"
+        raise HttpProblem(409, "other-stack", f"{detail}; {hint}")
 
 
 def reply_of_problem(problem: HttpProblem, path: str = "") -> Reply:

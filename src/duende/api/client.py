@@ -7,6 +7,7 @@ to our own server only, so it knows what that sends: a length or chunks, no comp
 from __future__ import annotations
 
 import json
+import os
 import socket
 
 from duende.errors import DuendeError
@@ -49,8 +50,9 @@ class ApiError(DuendeError):
 class Client:
     """Speaks to one manager; one connection per request. Use one per thread."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, config: str | None = None) -> None:
         self.socket_path = socket_path
+        self._config = config  # the stack's file, where it was the file that named the stack
         self.manager_pid = 0  # who listens, known after the first request
 
     def get(self, path: str, *, timeout_s: float | None = 10.0) -> Any:
@@ -64,12 +66,12 @@ class Client:
     def send_only(self, path: str, body: dict[str, Any]) -> None:
         """POST and leave: the manager carries it through, nobody hears how it went."""
         with self._connected(10.0) as sock:
-            self._send(sock, _request_bytes("POST", path, body))
+            self._send(sock, _request_bytes("POST", path, body, self._config))
 
     def stream(self, path: str) -> Iterator[bytes]:
         """GET a stream, line by line without line ends; empty lines too. Raises ManagerSilent if it is cut off."""
         with self._connected(10.0) as sock:
-            self._send(sock, _request_bytes("GET", path, None))
+            self._send(sock, _request_bytes("GET", path, None, self._config))
             answer = _Answer(sock)
             answer.raise_for_problem()
             sock.settimeout(None)  # there may be nothing to say for days
@@ -84,7 +86,7 @@ class Client:
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float | None) -> Any:
         with self._connected(timeout_s) as sock:
-            self._send(sock, _request_bytes(method, path, body))
+            self._send(sock, _request_bytes(method, path, body, self._config))
             answer = _Answer(sock)
             answer.raise_for_problem()
             return answer.json()
@@ -116,8 +118,10 @@ class Client:
             pass  # it refused early, and its answer says why: that is what the caller reads next
 
 
-def _request_bytes(method: str, path: str, body: dict[str, Any] | None) -> bytes:
+def _request_bytes(method: str, path: str, body: dict[str, Any] | None, config: str | None) -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    if config is not None:  # in hexadecimal, since a header can't carry every path
+        head += f"Duende-Config: {os.fsencode(config).hex()}\r\n"
     if body is None:
         return f"{head}\r\n".encode()
     data = json.dumps(body).encode()

@@ -32,6 +32,9 @@ class Manager(Protocol):
     """The manager of one stack. Names and globs are resolved by `match`; the others are given exact names."""
 
     @property
+    def config_path(self) -> str | None: ...
+
+    @property
     def events(self) -> Events: ...
 
     @property

@@ -139,7 +139,9 @@ def background_main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         loaded = _load(task["path"], task["stack"], task["overrides"], task["names"])
-        code = asyncio.run(_host(loaded, show=None, say=_to_log, ready_fd=ready_fd, until_done=False))
+        code = asyncio.run(
+            _host(loaded, show=None, say=_to_log, ready_fd=ready_fd, until_done=False, resume=ready_fd is None)
+        )
     except DuendeError as error:
         with contextlib.suppress(OSError):  # the API was up already, so the descriptor is closed and nobody listens
             os.write(fd, str(error).encode())
@@ -185,10 +187,16 @@ def _only(stack: StackConfig, declared: StackConfig, names: Sequence[str]) -> St
 
 
 async def _host(
-    stack: StackConfig, *, show: Show | None, say: Callable[[str], None], ready_fd: int | None, until_done: bool
+    stack: StackConfig,
+    *,
+    show: Show | None,
+    say: Callable[[str], None],
+    ready_fd: int | None,
+    until_done: bool,
+    resume: bool = False,
 ) -> int:
     since_s = time.time()
-    manager = DaemonManager(stack)
+    manager = DaemonManager(stack, resume=resume)
     reaper = Reaper(lambda: manager.own_children())
     descriptors = DescriptorAlert(manager.tell)
     await manager.open()

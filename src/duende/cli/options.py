@@ -92,7 +92,7 @@ class Stack:
     @property
     def client(self) -> Client:
         """A client of this stack's manager."""
-        return Client(self.socket_path)
+        return Client(self.socket_path, self.config)
 
 
 def ask(options: argparse.Namespace, question: Callable[[Client], Any]) -> Any:

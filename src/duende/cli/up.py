@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from duende.api.client import NoManager
+from duende.api.client import ApiError, NoManager
 from duende.cli.failure import UsageError
 from duende.cli.foreground import Foreground
 from duende.cli.operation import add_waiting, post, tell_results
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "parser"]
 
 _MANAGER_BEGINS_S = 10.0  # from taking the stack's lock to listening; a fraction of a second on an idle machine
+_MANAGER_ENDS_S = 60.0  # its daemons have their own stop deadlines
 _LOOK_AGAIN_S = 0.05  # a socket that begins to listen tells nobody
 
 
@@ -54,7 +55,11 @@ def main(argv: list[str]) -> int:
             raise UsageError("up: a manager runs already, so --set has no effect; `duende down` first")
         if not options.json:
             write(f"a manager of stack {stack.name} runs already; asking it to start what is missing")
-        return _ask_to_start(options)
+        try:
+            return _ask_to_start(options)
+        except ApiError as error:
+            if error.kind != "shutting-down" or not _ends_before_us(stack):
+                raise
     config = _config_path(stack)
     overrides: dict[str, Any] = {}
     if options.assignments:
@@ -85,6 +90,18 @@ def _ask_to_start(options: argparse.Namespace) -> int:
     if options.names:
         body["names"] = options.names
     return tell_results(options, post(options, "/v1/start", body))
+
+
+def _ends_before_us(stack: Stack) -> bool:
+    """A manager that is being shut down: wait for its end."""
+    import time
+
+    deadline_s = time.monotonic() + _MANAGER_ENDS_S
+    while _has_manager(stack):
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True
 
 
 def _await_start(options: argparse.Namespace) -> int:

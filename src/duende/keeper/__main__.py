@@ -185,13 +185,13 @@ class Keeper:
                 )
 
     def hello(self, channel: Any, message: dict[str, Any]) -> None:
-        """Tell everything: this is how a new manager learns what runs, and gets the pipes."""
-        # One still under way may yet fail; whoever asks for it again, or is there when it is done, is told then.
+        """Tell of all that was executed: how a new manager learns what runs. The others are told of when they are done."""
         known = [instance for instance in self.instances.values() if instance.executed]
         reply = {"n": message.get("n"), "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "count": len(known)}
         self.tell(channel, reply, (self.notify.fileno(),))
-        for instance in known:
-            self.tell(channel, {"ev": "instance", **instance.describe()}, tuple(instance.fds))
+        have = frozenset(message.get("have") or ())  # no need to find room for these descriptors a second time
+        for one in known:
+            self.tell(channel, {"ev": "instance", **one.describe()}, () if one.key in have else tuple(one.fds))
 
     # --- instances
 

@@ -116,7 +116,8 @@ class Restarter:
 
 def say(text: str) -> None:
     """Into the manager's log, which is our stderr."""
-    os.write(2, f"duende restarter: {text}\n".encode())
+    with contextlib.suppress(OSError):  # the log's disk is full: that must not end what brings the manager back
+        os.write(2, f"duende restarter: {text}\n".encode())
 
 
 def main() -> None:

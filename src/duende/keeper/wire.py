@@ -57,7 +57,9 @@ class Channel:
         self.sock = sock
         self._out: collections.deque[tuple[memoryview, list[int]]] = collections.deque()
         self._in = bytearray()
-        self._in_fds: collections.deque[int] = collections.deque()
+        # One group for each frame that has descriptors; empty where they were lost. recvmsg(2) never reads beyond the
+        # bytes that came with one (unix_stream_read_generic, net/unix/af_unix.c), so groups and frames have one order.
+        self._in_fds: collections.deque[list[int]] = collections.deque()
 
     def fileno(self) -> int:
         """For select and friends."""
@@ -93,22 +95,23 @@ class Channel:
                 self._out[0] = (data[sent:], [])
 
     def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """All complete frames that are there now. EOFError when the peer has closed; WireError when it talks
-        rubbish.
+        """All complete frames that are there now, with their descriptors: none where this process had no free ones.
+
+        EOFError when the peer has closed; WireError when it talks rubbish.
         """
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(_READ_BYTES, socket.CMSG_SPACE(4 * _FDS_PER_RECEIVE))
         except BlockingIOError:
             return []
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-                for fd in fds:
-                    os.set_inheritable(fd, False)
-                self._in_fds.extend(fds)
-        if flags & socket.MSG_CTRUNC:
-            raise WireError("descriptors were lost: this process has none left (EMFILE)")
+        group = _descriptors(ancillary)
+        if (
+            flags & socket.MSG_CTRUNC
+        ):  # no descriptor is free here (EMFILE): the message counts, its descriptors are gone
+            for fd in group:
+                os.close(fd)
+            self._in_fds.append([])
+        elif group:
+            self._in_fds.append(group)
         if not data:
             raise EOFError("the peer closed the connection")
         self._in += data
@@ -124,15 +127,16 @@ class Channel:
             end = start + _HEADER.size + length
             if len(self._in) < end:
                 break
-            if len(self._in_fds) < count:
-                raise WireError(f"a frame announces {count} descriptors, {len(self._in_fds)} came")
+            group = self._in_fds[0] if count and self._in_fds else []
+            if (count and not self._in_fds) or (group and len(group) != count):
+                raise WireError(f"a frame announces {count} descriptors, {len(group)} came")
             try:
                 message = json.loads(bytes(self._in[start + _HEADER.size : end]))
             except (ValueError, RecursionError) as error:
                 raise WireError(f"a frame is not JSON: {error}") from error
             if not isinstance(message, dict):
                 raise WireError("a frame is not a JSON object")
-            frames.append((message, [self._in_fds.popleft() for _ in range(count)]))
+            frames.append((message, self._in_fds.popleft() if count else []))
             start = end
         del self._in[:start]
         return frames
@@ -144,5 +148,17 @@ class Channel:
             for fd in fds:
                 os.close(fd)
         self._out.clear()
-        while self._in_fds:
-            os.close(self._in_fds.popleft())
+        for group in self._in_fds:
+            for fd in group:
+                os.close(fd)
+        self._in_fds.clear()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(content[: len(content) - len(content) % found.itemsize])
+    for fd in found:
+        os.set_inheritable(fd, False)
+    return list(found)

@@ -40,6 +40,7 @@ from duende.errors import (
     NotFound,
     PlatformError,
     Problem,
+    ShuttingDown,
     StateError,
     UnknownDaemon,
 )
@@ -66,7 +67,15 @@ _KEEPER_PATIENCE_S = 5.0  # how long `shutdown` waits for the keeper to agree th
 class DaemonManager(Operations):
     """Supervise the daemons of `stack`. Use it as an async context manager, or call `open` and `close`."""
 
-    def __init__(self, stack: StackConfig, *, paths: StackPaths | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        stack: StackConfig,
+        *,
+        paths: StackPaths | None = None,
+        clock: Clock | None = None,
+        resume: bool = False,  # in the place of one that died: what that one was asked to do is gone on with
+    ) -> None:
+        self._resume = resume
         self.stack = stack
         self.paths = paths or stack_paths(stack.name)
         self.clock = clock or SystemClock()
@@ -126,7 +135,9 @@ class DaemonManager(Operations):
         )
         stored = self._store.records()
         same_boot = self._store.meta("boot_id") == boot_id()
-        was_running = same_boot and self._store.meta("running") == "yes"
+        before = self._store.meta("running") if same_boot else "no"
+        was_running = before in ("yes", "stopping")
+        was_stopping = before == "stopping" and self._resume
         self._store.set_meta("boot_id", boot_id())
         self._store.set_meta("running", "yes")
         for config in self.stack.daemons.values():
@@ -143,10 +154,13 @@ class DaemonManager(Operations):
         self.events.record("", "manager", "took over" if was_running else "started", data={"pid": os.getpid()})
         # All of them, also those that nothing happens to yet: the next manager must not take them for new ones.
         self._store.commit([slot.record() for slot in self.slots.values()], ())
-        self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
+        if not was_stopping:
+            self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
         for slot in self.slots.values():
             self._watchers.follow(slot)
         self._driver.begin()
+        if was_stopping:
+            self._driver.own(self.shutdown())
 
     def _lock(self, path: str) -> None:
         """Both directories are locked: two managers may have different runtime directories and the same state.
@@ -186,17 +200,31 @@ class DaemonManager(Operations):
         """
         self._reactions.shutting_down = True
         if stop_daemons:
-            slots = dict(self.slots)  # those no longer configured vanish when they have stopped
-            for layer in fleet.stop_layers(list(slots), self._after):
-                for name in layer:
-                    self._driver.post(name, StopRequested(for_now=True))
-                await asyncio.gather(*(self._settled(slots[name]) for name in layer))
-            try:
-                self._store.set_meta("running", "no")
-            except StateError as error:  # a full disk: the next manager takes this for a death, and starts the same
-                self._reactions.alert("", str(error))
+            self._remember_running("stopping")  # a manager that comes after ours was killed goes on with that
+            while self._anything_runs():  # again: an operation that was accepted before may have started something
+                await self._stop_all()
+            self._remember_running("no")
         await self._driver.idle.wait()
         self.finished.set()
+
+    async def _stop_all(self) -> None:
+        slots = dict(self.slots)  # those no longer configured vanish when they have stopped
+        for layer in fleet.stop_layers(list(slots), self._after):
+            for name in layer:
+                self._driver.post(name, StopRequested(for_now=True))
+            await asyncio.gather(*(self._settled(slots[name]) for name in layer))
+
+    def _anything_runs(self) -> bool:
+        return any(
+            slot.state.status.has_instance or slot.state.status is DaemonStatus.BACKOFF or slot.state.waiting
+            for slot in self.slots.values()
+        )
+
+    def _remember_running(self, value: str) -> None:
+        try:
+            self._store.set_meta("running", value)
+        except StateError as error:  # a full disk: the next manager takes this for a death, and starts the same
+            self._reactions.alert("", str(error))
 
     async def close(self) -> None:
         """Let go of everything; instances go on (see `shutdown`). The keeper ends if it holds none."""
@@ -235,6 +263,21 @@ class DaemonManager(Operations):
             slot.handle.pid for slot in self.slots.values() if slot.handle is not None and slot.handle.pid is not None
         }
         return pids | probes.running_commands() | ({self.native.keeper_pid or 0} if self.native else set())
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """Whether `shutdown` has begun."""
+        return self._reactions.shutting_down
+
+    @property
+    def stack_name(self) -> str:
+        """The stack's name."""
+        return self.stack.name
+
+    @property
+    def config_path(self) -> str | None:
+        """The file that describes the stack; None for one made in memory."""
+        return str(self.stack.path) if self.stack.path else None
 
     @property
     def slots(self) -> dict[str, Slot]:
@@ -322,6 +365,8 @@ class DaemonManager(Operations):
         """Add a daemon to a running manager; it is started if `autostart` says so. ConfigurationError if it can't
         be.
         """
+        if self.is_shutting_down:
+            raise ShuttingDown(f"cannot register {config.name!r}: the stack is being stopped")
         config.validate()
         if config.name in self.slots:
             raise ConfigurationError([Problem("is registered already", key=config.name, hint="give it another name")])

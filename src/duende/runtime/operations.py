@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from duende.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
-from duende.errors import PlatformError
+from duende.errors import PlatformError, ShuttingDown
 from duende.model.health import HealthStatus
 from duende.model.status import DaemonStatus
 from duende.runtime import report, waiting
@@ -22,6 +22,16 @@ class Operations(abc.ABC):
 
     _driver: Driver
     health: dict[str, HealthStatus]
+
+    @property
+    @abc.abstractmethod
+    def is_shutting_down(self) -> bool:
+        """Whether `shutdown` has begun."""
+
+    @property
+    @abc.abstractmethod
+    def stack_name(self) -> str:
+        """The stack's name."""
 
     @property
     @abc.abstractmethod
@@ -54,7 +64,7 @@ class Operations(abc.ABC):
                 return False, lambda slot: (False, why)
             return self._start_one(slot, named)
 
-        return await self._operate(names, one, wait, timeout_s)
+        return await self._operate(names, one, wait, timeout_s, starts=True)
 
     async def stop(
         self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
@@ -72,7 +82,7 @@ class Operations(abc.ABC):
         self, names: Sequence[str] = (), *, wait: bool = True, timeout_s: float | None = None
     ) -> list[dict[str, Any]]:
         """A new incarnation of each; one that did not run is started."""
-        return await self._operate(names, self._restart_one, wait, timeout_s)
+        return await self._operate(names, self._restart_one, wait, timeout_s, starts=True)
 
     async def reload(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Send each its reload signal (SIGHUP unless configured)."""
@@ -121,10 +131,13 @@ class Operations(abc.ABC):
     # --- operations on one daemon
 
     async def _operate(
-        self, names: Sequence[str], one: Any, wait: bool, timeout_s: float | None
+        self, names: Sequence[str], one: Any, wait: bool, timeout_s: float | None, *, starts: bool = False
     ) -> list[dict[str, Any]]:
         while not self._driver.idle.is_set():  # again: of two that waited, the second shall see what the first posted
             await self._driver.idle.wait()
+        if starts and self.is_shutting_down:
+            text = "it is being stopped (`duende down`)"
+            raise ShuttingDown(f"cannot start anything in stack {self.stack_name!r}: {text}")
         planned = [(self.slots[name], *one(self.slots[name], bool(names))) for name in self._chosen(names)]
         await self._driver.idle.wait()
         if not wait:
@@ -136,7 +149,7 @@ class Operations(abc.ABC):
         results = await asyncio.gather(
             *(waiting.until(slot, judge, timeout_s, changed=changed) for slot, changed, judge in planned)
         )
-        if one in (self._start_one, self._restart_one):
+        if starts:
             return await waiting.started([slot for slot, _, _ in planned], list(results))
         return list(results)
 

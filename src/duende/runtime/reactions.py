@@ -78,6 +78,8 @@ class Reactions:
             return
         if kind == "status":
             slot.status_text = text
+        if kind == "stopping":
+            return  # the daemon heard what we had told it
         self._events.record(key.name, f"daemon-{kind}", text, status=slot.state.status.value, data=dict(data))
         self._driver.wake()
 

@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS event (
 
 _EVENTS_KEPT = 10_000  # a replay of some days of a normal stack; about 2 MB
 _HISTORY_KEPT = 10_000  # incarnations over all daemons
+_SEQ_MAX = 2**63 - 1  # SQLite's largest integer
 _PRUNE_EVERY = 1_000  # events between two looks at the bounds
 _PENDING_EVENTS_MAX = 10_000  # while the disk is full; the oldest go first
 _BUSY_TIMEOUT_S = 5.0  # only `duende` tools that read the file could hold it
@@ -116,6 +117,7 @@ class Store:
 
     def events_after(self, seq: int, limit: int) -> list[dict[str, Any]]:
         """Events with a greater number, oldest first."""
+        seq = min(seq, _SEQ_MAX)
         rows = self._db.execute(
             "SELECT seq, time, daemon, kind, status, cause, message, data FROM event WHERE seq > ? "
             "ORDER BY seq LIMIT ?",

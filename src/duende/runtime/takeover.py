@@ -38,6 +38,7 @@ async def reconcile(driver: Driver, found: Mapping[InstanceKey, Survey]) -> list
     """Bring the slots in line with the instances that exist; returns the ones that belong to no slot."""
     unclaimed = dict(found)
     for slot in driver.slots.values():
+        _catch_up(slot, unclaimed)
         survey = unclaimed.pop(slot.key, None) if slot.state.status.has_instance else None
         if survey is not None:
             _resume(driver, slot, survey)
@@ -45,6 +46,18 @@ async def reconcile(driver: Driver, found: Mapping[InstanceKey, Survey]) -> list
             await _missing(driver, slot)
         driver.restore(slot)
     return list(unclaimed.values())
+
+
+def _catch_up(slot: Slot, found: Mapping[InstanceKey, Survey]) -> None:
+    """A newer incarnation lives than the state knows: the former manager could not write it down (a full disk)."""
+    if slot.state.status.has_instance and slot.key in found:
+        return
+    newest = max((key.instance for key in found if key.name == slot.config.name), default=0)
+    if newest > slot.state.instance:
+        slot.state = replace(
+            slot.state, status=DaemonStatus.STARTING, instance=newest, executed=False, ready=False, waiting=False,
+            start_again=False, kill_asked=False, escalated=False, stop_cause="", failure=None, timers=(),
+        )  # fmt: skip
 
 
 def _resume(driver: Driver, slot: Slot, survey: Survey) -> None:

@@ -39,6 +39,7 @@ from duende.adapters.native import render
 from duende.adapters.native.cgroups import InstanceCgroups
 from duende.adapters.native.client import KeeperClient, KeeperInstance
 from duende.adapters.native.control import ControlLine
+from duende.adapters.native.notices import EarlyNotices, told_by
 from duende.adapters.native.orphans import exit_of_orphan
 from duende.adapters.native.output import Drain, reopen_output
 from duende.adapters.native.record import Record, end_tree, left_behind
@@ -53,6 +54,7 @@ from duende.errors import (
     NotSupported,
     PlatformError,
     PlatformIoError,
+    ResourceLimit,
     SignalFailed,
 )
 from duende.model.exits import ExitInfo
@@ -62,7 +64,7 @@ from duende.model.ids import DaemonId
 from duende.model.platform import Platform
 from duende.system import notify, procfs
 from duende.system.cgroup import Cgroup
-from duende.system.process import Identity, boot_id, open_identified, pidfd_open, send_signal
+from duende.system.process import Identity, open_identified, pidfd_open, send_signal
 
 __all__ = ["NativeAdapter", "OutputSink"]
 
@@ -93,13 +95,18 @@ class NativeAdapter(PlatformAdapter):
         self.cgroups = InstanceCgroups(f"{stack}.{zlib.crc32(os.fsencode(self.directory)):08x}")
         self.on_output = on_output
         self.base_environment = dict(os.environ if base_environment is None else base_environment)
-        self._strays = Strays(lambda key: self._client.release(key), lambda text: self._sink(AdapterTrouble(text)))
+        self._strays = Strays(
+            lambda key: self._client.release(key),
+            lambda text: self._sink(AdapterTrouble(text)),
+            lambda key: key in self._records,
+        )
         self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._strays.end)
         self._records: dict[InstanceKey, Record] = {}
         self._by_pid: dict[int, Record] = {}  # a number is held as a zombie until `release`, so it is unique here
         # Asked of the keeper and not recorded yet (or never, where the caller was cancelled), and what it said of them.
         self._unanswered: set[InstanceKey] = set()
         self._early: dict[InstanceKey, list[dict[str, Any]]] = {}
+        self._early_notices = EarlyNotices()
         self._drain = Drain()
         self._sink: EventSink = lambda event: None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,11 +177,7 @@ class NativeAdapter(PlatformAdapter):
             return Spawned(present.handle, awaits_ready, present.gaps)
         cgroup, gaps = self.cgroups.make(config, instance, keep=key in self._unanswered)
         spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
-        note = {
-            "id": str(id), "kill_mode": config.kill_mode.value, "marker": env[render.MARKER],
-            "cgroup": cgroup.to_json() if cgroup else None, "memory_limit": config.resources.memory_bytes, "gaps": gaps,
-            "awaits_ready": awaits_ready,
-        }  # fmt: skip
+        note = render.note(config, id, env[render.MARKER], cgroup, gaps, awaits_ready=awaits_ready)
         self._unanswered.add(key)
         try:
             answer = await self._client.spawn(str(key), spec, note)
@@ -285,7 +288,7 @@ class NativeAdapter(PlatformAdapter):
     # --- the keeper
 
     async def _connect(self) -> list[KeeperInstance]:
-        found = await self._client.open()
+        found = await self._client.open(have=[str(key) for key in self._records])
         assert self._client.notify is not None
         asyncio.get_running_loop().add_reader(self._client.notify.fileno(), self._on_notify)
         return found
@@ -307,11 +310,9 @@ class NativeAdapter(PlatformAdapter):
         if present is not None:  # a spawn that was asked for twice
             found.close()
             return present
-        handle = DaemonHandle.native(
-            DaemonId.parse(note["id"]), found.pid, start_ticks=found.start_ticks, boot_id=boot_id(),
-            kill_mode=note["kill_mode"], marker=note["marker"], cgroup=note["cgroup"],
-            memory_limit=note["memory_limit"],
-        )  # fmt: skip
+        if found.is_incomplete:
+            raise ResourceLimit(f"no descriptor is free for the pipes of {found.key} (RLIMIT_NOFILE)")
+        handle = render.handle(found.pid, found.start_ticks, note)
         cgroup = Cgroup.from_json(note["cgroup"]) if note["cgroup"] else None
         tree, gaps = Tree(found.pid, note["marker"], cgroup), tuple(note.get("gaps") or ())
         record = Record(key, handle, tree, pidfd_open(found.pid), config, gaps=gaps)
@@ -323,6 +324,8 @@ class NativeAdapter(PlatformAdapter):
         else:
             self._drain.add(found.stdout)
             self._drain.add(found.stderr)
+        for message in self._early_notices.take(tree):
+            asyncio.get_running_loop().call_soon(self._notified, record, message)  # after our caller knows of it
         return record
 
     def _on_keeper_event(self, message: dict[str, Any]) -> None:
@@ -418,12 +421,14 @@ class NativeAdapter(PlatformAdapter):
             for fd in notification.fds:
                 os.close(fd)
             record = self._sender(notification.pid)
-            if record is None:
-                continue  # nobody we know: credentials come from the kernel, so a forged message ends here
-            if "1" in notification.message.get("READY", []):
-                self._sink(InstanceReady(record.key))
-            for text in notification.message.get("STATUS", []):
-                self._sink(InstanceNote(record.key, "status", text))
+            if record is not None:
+                self._notified(record, notification.message)
+            elif self._unanswered or not self._is_open:
+                self._early_notices.keep(notification.pid, notification.message)
+
+    def _notified(self, record: Record, message: dict[str, list[str]]) -> None:
+        for event in told_by(record.key, message):
+            self._sink(event)
 
     def _sender(self, pid: int) -> Record | None:
         leader = self._by_pid.get(pid)
@@ -471,6 +476,8 @@ class NativeAdapter(PlatformAdapter):
     def _forget_question(self, key: InstanceKey) -> list[dict[str, Any]]:
         """The spawn is answered; returns what was said of the instance before."""
         self._unanswered.discard(key)
+        if not self._unanswered:
+            asyncio.get_running_loop().call_soon(self._early_notices.clear)
         return self._early.pop(key, [])
 
     # --- small parts

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,29 @@ class KeeperInstance:
         self.note: dict[str, Any] = message["note"] or {}
         self.executed: bool = message["executed"]
         self.exit: dict[str, Any] | None = message["exit"]
-        self.stdout, self.stderr = fds[0], fds[1]
-        self.control: int | None = fds[2] if message["control"] else None
+        # Without descriptors when we have said that we have them, or when this process had none free.
+        self.is_incomplete = not fds
+        self._fds = fds
+
+    @property
+    def stdout(self) -> int:
+        """The read end of its standard output."""
+        return self._fds[0]
+
+    @property
+    def stderr(self) -> int:
+        """The read end of its standard error."""
+        return self._fds[1]
+
+    @property
+    def control(self) -> int | None:
+        """The line to the worker of a Python class."""
+        return self._fds[2] if len(self._fds) > 2 else None
 
     def close(self) -> None:
         """Close the descriptors, of an instance that nobody wants to know about."""
-        for fd in (self.stdout, self.stderr, self.control):
-            if fd is not None:
-                os.close(fd)
+        for fd in self._fds:
+            os.close(fd)
 
 
 class KeeperClient:
@@ -76,8 +91,15 @@ class KeeperClient:
         """Whether there is a keeper to ask."""
         return self._channel is not None
 
-    async def open(self) -> list[KeeperInstance]:
-        """Connect to the keeper that is there, or start one; return the instances it holds."""
+    async def open(self, have: Sequence[str] = ()) -> list[KeeperInstance]:
+        """Connect to the keeper that is there, or start one; return the instances it holds.
+
+        `have` names those whose descriptors we hold already: they need not fit a second time when descriptors are
+        short.
+        """
+        if self.notify is not None:
+            self.notify.close()  # it comes again, and needs a place
+            self.notify = None
         loop = asyncio.get_running_loop()
         sock = self._connected_socket()
         self._channel = Channel(sock)
@@ -86,11 +108,14 @@ class KeeperClient:
         loop.add_reader(sock.fileno(), self._readable)
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
-                hello, fds = await self._ask({"op": "hello", "v": PROTOCOL_VERSION})
+                hello, fds = await self._ask({"op": "hello", "v": PROTOCOL_VERSION, "have": list(have)})
                 self.pid = hello["pid"]
                 self._take_notify_socket(fds)
                 if len(self._listed) < hello["count"]:
                     await self._list_complete
+        except PlatformIoError:
+            self.close()
+            raise
         except (TimeoutError, EOFError) as error:
             self.close()
             raise PlatformIoError(f"the keeper at {self.socket_path} does not answer: {error or 'time-out'}") from error
@@ -202,8 +227,8 @@ class KeeperClient:
             self._process = None
 
     def _take_notify_socket(self, fds: list[int]) -> None:
-        if self.notify is not None:
-            self.notify.close()
+        if not fds:
+            raise PlatformIoError("no descriptor is free for the sd_notify socket (RLIMIT_NOFILE)")
         self.notify = socket.socket(fileno=fds[0])
         self.notify.setblocking(False)
 

@@ -14,7 +14,10 @@ from duende.adapters.native.users import Account
 from duende.config.daemon import DaemonConfig
 from duende.errors import PlatformError, PlatformIoError, ResourceLimit, SpawnFailed
 from duende.model.exits import ExitInfo, ExitReason
+from duende.model.handle import DaemonHandle
 from duende.model.ids import DaemonId
+from duende.system.cgroup import Cgroup
+from duende.system.process import boot_id
 
 __all__ = [
     "MARKER",
@@ -158,6 +161,25 @@ def zygote_environment(base: Mapping[str, str]) -> dict[str, str]:
 def _package_root() -> str:
     assert duende.__file__ is not None
     return str(Path(duende.__file__).parents[1])
+
+
+def note(
+    config: DaemonConfig, id: DaemonId, marker: str, cgroup: Cgroup | None, gaps: list[str], *, awaits_ready: bool
+) -> dict[str, Any]:
+    """What the keeper keeps for a manager that knows nothing of the instance (`handle` reads it)."""
+    return {
+        "id": str(id), "kill_mode": config.kill_mode.value, "marker": marker,
+        "cgroup": cgroup.to_json() if cgroup else None, "memory_limit": config.resources.memory_bytes, "gaps": gaps,
+        "awaits_ready": awaits_ready,
+    }  # fmt: skip
+
+
+def handle(pid: int, start_ticks: int, note: Mapping[str, Any]) -> DaemonHandle:
+    """The handle of an instance by what the keeper says of it."""
+    return DaemonHandle.native(
+        DaemonId.parse(note["id"]), pid, start_ticks=start_ticks, boot_id=boot_id(), kill_mode=note["kill_mode"],
+        marker=note["marker"], cgroup=note["cgroup"], memory_limit=note["memory_limit"],
+    )  # fmt: skip
 
 
 def exit_info(code: int, status: int, *, at_s: float, oom_kills: int = 0, memory_limit: int | None = None) -> ExitInfo:

@@ -16,7 +16,10 @@ __all__ = ["Strays"]
 class Strays:
     """Ends them, and clears away what is left. `release` tells the keeper, `trouble` tells people."""
 
-    def __init__(self, release: Callable[[str], None], trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self, release: Callable[[str], None], trouble: Callable[[str], None], is_ours: Callable[[InstanceKey], bool]
+    ) -> None:
+        self._is_ours = is_ours
         self._release = release
         self._trouble = trouble
         self._trees: dict[InstanceKey, Tree] = {}  # being killed
@@ -40,6 +43,8 @@ class Strays:
         """An instance whose start had been given up while the keeper was still at it."""
         key = InstanceKey.parse(found.key)
         found.close()
+        if self._is_ours(key):
+            return  # told twice: once as it came to be, once more in the list of all
         cgroup = Cgroup.from_json(found.note["cgroup"]) if found.note.get("cgroup") else None
         tree = self._trees[key] = Tree(found.pid, found.note["marker"], cgroup)
         tree.kill()
