@@ -150,14 +150,27 @@ def test_backoff_stands_where_it_stood(place: Place) -> None:
     run_virtual(scene)
 
 
-def test_an_instance_of_no_state_is_killed_and_released(place: Place) -> None:
+def test_an_instance_of_no_daemon_is_killed_and_released(place: Place) -> None:
     async def scene() -> None:
-        for key in (InstanceKey("a", 7), InstanceKey("unknown", 1)):
-            place.world.make(key, DaemonId.new())
+        place.world.make(InstanceKey("unknown", 1), DaemonId.new())
         manager = await place.manager(daemon())
         assert place.world.living() == ["a#1"]
-        assert {"kill a#7", "kill unknown#1", "release a#7", "release unknown#1"} <= set(place.world.did)
-        assert sum("was still there though it had been given up" in text for text in events(manager, "alert")) == 2
+        assert {"kill unknown#1", "release unknown#1"} <= set(place.world.did)
+        assert sum("was still there though it had been given up" in text for text in events(manager, "alert")) == 1
+        await manager.close()
+
+    run_virtual(scene)
+
+
+def test_a_newer_incarnation_than_the_state_knows_is_adopted_and_not_killed(place: Place) -> None:
+    """The former manager could not write it down (a full disk), or somebody has deleted the state."""
+
+    async def scene() -> None:
+        place.world.make(InstanceKey("a", 7), DaemonId.new())
+        manager = await place.manager(daemon())
+        await manager.wait(["a"], until="running")
+        assert place.world.living() == ["a#7"]
+        assert manager.slots["a"].state.instance == 7
         await manager.close()
 
     run_virtual(scene)

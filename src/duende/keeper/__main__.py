@@ -185,7 +185,7 @@ class Keeper:
                 )
 
     def hello(self, channel: Any, message: dict[str, Any]) -> None:
-        """Tell of all that was executed: how a new manager learns what runs. The others are told of when they are done."""
+        """How a new manager learns what runs. What is not executed yet is told of when it is."""
         known = [instance for instance in self.instances.values() if instance.executed]
         reply = {"n": message.get("n"), "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "count": len(known)}
         self.tell(channel, reply, (self.notify.fileno(),))

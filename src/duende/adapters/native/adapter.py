@@ -16,6 +16,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from duende.adapters.native.control import ControlLine
 from duende.adapters.native.notices import EarlyNotices, told_by
 from duende.adapters.native.orphans import exit_of_orphan
 from duende.adapters.native.output import Drain, reopen_output
-from duende.adapters.native.record import Record, end_tree, left_behind
+from duende.adapters.native.record import Record, end_tree, left_behind, oom_kills
 from duende.adapters.native.strays import Strays
 from duende.adapters.native.tree import Tree, marker_of
 from duende.adapters.native.users import look_up
@@ -445,10 +446,7 @@ class NativeAdapter(PlatformAdapter):
         self._own(finish())
 
     def _ended(self, record: Record, code: int, status: int) -> None:
-        kills = 0
-        if record.tree.cgroup is not None and status == 9:
-            with contextlib.suppress(PlatformError):  # the cgroup is gone: then nothing counts, and it stays signal 9
-                kills = record.tree.cgroup.oom_kills() or 0
+        kills = oom_kills(record) if status == 9 else 0
         limit = record.handle.data.get("memory_limit")
         self._finish(record, render.exit_info(code, status, at_s=time.time(), oom_kills=kills, memory_limit=limit))
 
@@ -459,10 +457,7 @@ class NativeAdapter(PlatformAdapter):
             record.control.drain()
             record.control.close()
         if record.last_words:
-            stage, error = record.last_words.get("stage"), record.last_words.get("error")
-            exit_info = ExitInfo(
-                exit_info.reason, f"{stage} failed: {error}", exit_info.code, exit_info.signal, at_s=exit_info.at_s
-            )
+            exit_info = replace(exit_info, message="{stage} failed: {error}".format_map(record.last_words))
         record.exit = exit_info
         if record.handle.data.get("kill_mode") == KillMode.PROCESS.value or not left_behind(record):
             self._sink(InstanceExited(record.key, exit_info))
@@ -479,8 +474,6 @@ class NativeAdapter(PlatformAdapter):
         if not self._unanswered:
             asyncio.get_running_loop().call_soon(self._early_notices.clear)
         return self._early.pop(key, [])
-
-    # --- small parts
 
     def _find(self, handle: DaemonHandle) -> Record:
         record = self._by_pid.get(handle.pid or 0)

@@ -16,7 +16,7 @@ from duende.errors import PlatformError
 from duende.model.exits import ExitInfo
 from duende.model.handle import DaemonHandle
 
-__all__ = ["Record", "end_tree", "left_behind"]
+__all__ = ["Record", "end_tree", "left_behind", "oom_kills"]
 
 # How long the rest of a tree may take to die after SIGKILL before its exit is reported with survivors. Processes in
 # uninterruptible sleep (state D) may take for ever; the daemon must not.
@@ -39,6 +39,16 @@ class Record:
     ending: asyncio.Task[None] | None = None
     last_words: dict[str, Any] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()  # limits that are not enforced
+
+
+def oom_kills(record: Record) -> int:
+    """How often the kernel killed one of the tree for want of memory; 0 where nothing counts that."""
+    if record.tree.cgroup is None:
+        return 0
+    try:
+        return record.tree.cgroup.oom_kills() or 0
+    except PlatformError:
+        return 0  # the cgroup is gone
 
 
 def left_behind(record: Record) -> bool:
