@@ -205,3 +205,16 @@ def test_an_environment_too_large_is_found_by_check(tmp_path: Path) -> None:
     (tmp_path / "big.env").write_text("BIG=" + "x" * 200_000)
     found, _ = check(tmp_path, '[daemon.a]\ncommand = "true"\nenv_file = "big.env"\n')
     assert "the variable BIG has 200005 bytes" in found[0]
+
+
+def test_what_the_machine_lacks_is_told_together_with_what_is_wrong_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "duende.toml"
+    path.write_text(
+        '[daemon.a]\ncommand = "true"\nuser = "nosuchusr"\nworking_dir = "/nope"\nenv_file = "/nope/env"\n'
+        '[daemon.b]\ncommand = "nosuchprog"\nnice = 99\n'
+    )
+    found = check_file(path).errors
+    assert [(problem.line, problem.key) for problem in found] == [
+        (3, "daemon.a.user"), (4, "daemon.a.working_dir"), (5, "daemon.a.env_file"),
+        (7, "daemon.b.command"), (8, "daemon.b.nice"),
+    ]  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 from duende.config.containers import variable_name_reason
 from duende.config.daemon import DaemonConfig
 from duende.config.layers import Origins, dotted
-from duende.config.load import read_stack
+from duende.config.load import LoadFailed, read_stack
 from duende.config.locate import KeyPath
 from duende.config.paths import is_name
 from duende.config.rules import Finding, daemon_findings
@@ -100,6 +100,8 @@ def check_file(
     environ = os.environ if environ is None else environ
     try:
         loaded = read_stack(path, environ=environ, overrides=overrides)
+    except LoadFailed as error:
+        return Findings(errors=_with_machine_findings(error, environ))
     except ConfigurationError as error:
         return Findings(errors=error.problems)
     errors: list[Problem] = []
@@ -110,6 +112,20 @@ def check_file(
     if not loaded.stack.daemons:
         warnings.append(Problem("describes no daemon", file=os.fspath(path), hint="write a [daemon.NAME] table"))
     return Findings(tuple(errors), tuple(warnings))
+
+
+def _with_machine_findings(error: LoadFailed, environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """All at once: what this machine lacks as well, save where the value itself is what is wrong."""
+    told = {problem.key for problem in error.problems}
+    more = []
+    for config in error.partial.stack.daemons.values():
+        here = f"daemon.{config.name}."
+        # Without its whole environment it can't be said what is on the daemon's PATH.
+        unsure = {"command", "binary_path", "env"} if any(key.startswith(f"{here}env") for key in told) else set()
+        for problem in _located(error.partial.origins, config, machine_findings(config, environ)):
+            if problem.key not in told and problem.key.removeprefix(here) not in unsure:
+                more.append(problem)
+    return tuple(sorted((*error.problems, *more), key=lambda problem: (problem.file, problem.line)))
 
 
 def _located(origins: Origins, config: DaemonConfig, findings: Iterator[Finding]) -> list[Problem]:

@@ -31,6 +31,14 @@ _HEADER = re.compile(
 )
 
 
+class LoadFailed(ConfigurationError):
+    """What is wrong, and in `partial` what could be understood all the same, for more to be said about it."""
+
+    def __init__(self, problems: list[Problem], partial: Loaded) -> None:
+        super().__init__(problems)
+        self.partial = partial
+
+
 class Loaded:
     """A stack together with where its settings came from, for messages about it later (`duende check`)."""
 
@@ -126,10 +134,11 @@ def _load(
     if is_whole and not reader.problems:
         for at, reason, hint in stack_findings(daemon_map):
             reader.fail(at, reason, hint)
+    loaded = Loaded(StackConfig(name, MappingProxyType(daemon_map), Path(directory), path), origins)
     if reader.problems or problems:
         problems += [origins.problem(*problem) for problem in reader.problems]
-        raise ConfigurationError(_in_order(problems))
-    return Loaded(StackConfig(name, MappingProxyType(daemon_map), Path(directory), path), origins)
+        raise LoadFailed(_in_order(problems), loaded)
+    return loaded
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
