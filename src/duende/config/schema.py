@@ -194,7 +194,13 @@ RESTART = Section(
     "Whether and when an ended daemon is started again. A table without `policy` means `on-failure`.",
     (
         Field("policy", kinds.choice(RestartPolicy), "which ends lead to a restart", '"on-failure"'),
-        Field("delay", duration(), "before the first restart of a row", '"100ms"', "backoff.initial_delay"),
+        Field(
+            "delay",
+            duration(),
+            "before the first restart of a row; the later ones of a row wait 100 ms at least",
+            '"100ms"',
+            "backoff.initial_delay",
+        ),
         Field("initial_delay", duration(), "another name of `delay`", attribute=""),
         Field("multiplier", number(1, 1000), "growth from one delay to the next", "2.0", "backoff.multiplier"),
         Field("max_delay", duration(), "no delay is longer; at least `delay`", '"30s"', "backoff.max_delay"),
