@@ -102,7 +102,7 @@ async def started(slots: list[Slot], results: list[dict[str, Any]]) -> list[dict
     young = [
         slot
         for slot, one in zip(slots, results, strict=True)
-        if one["ok"] and one["changed"] and slot.state.executed and slot.config.ready == ReadyConfig()
+        if one["ok"] and one["changed"] and slot.state.executed and _is_ready_unasked(slot)
     ]
     ends = [asyncio.ensure_future(until(slot, fallen, EARLY_DEATH_S, changed=True)) for slot in young]
     await asyncio.gather(*ends)
@@ -112,6 +112,10 @@ async def started(slots: list[Slot], results: list[dict[str, Any]]) -> list[dict
         else one
         for slot, one in zip(slots, results, strict=True)
     ]
+
+
+def _is_ready_unasked(slot: Slot) -> bool:
+    return slot.config.daemon is None and slot.config.ready == ReadyConfig()
 
 
 def fallen(slot: Slot) -> tuple[bool, str] | None:
