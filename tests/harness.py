@@ -46,6 +46,7 @@ class Stack:
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("DUENDE_")},
             "DUENDE_RUNTIME_DIR": str(self.runtime), "DUENDE_STATE_DIR": str(self.state), "NO_COLOR": "1",
+            "TEST_STACK": str(self.root),  # daemons do not inherit DUENDE_*, but they do this
         }  # fmt: skip
         self.processes: list[subprocess.Popen[Any]] = []
         self.write(toml)
@@ -155,13 +156,26 @@ class Stack:
 
 
 def remove_cgroups(name: str) -> None:
-    """Remove what a killed manager left of its stack's cgroups (empty ones only)."""
+    """End and remove what a killed manager left of its stack's cgroups; a process that dies is gone in a moment."""
+    deadline_s = time.monotonic() + 5.0
+    while _remove_cgroups_once(name) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+
+
+def _remove_cgroups_once(name: str) -> bool:
+    """Whether something is left."""
+    left = False
     for top, folders, _ in os.walk("/sys/fs/cgroup"):
         for folder in folders:
             if folder.startswith(f"{name}."):
-                for inner, _, _ in os.walk(os.path.join(top, folder), topdown=False):
-                    with contextlib.suppress(OSError):  # busy or gone: the check for leftovers tells
+                for inner, _, files in os.walk(os.path.join(top, folder), topdown=False):
+                    if "cgroup.kill" in files:
+                        Path(inner, "cgroup.kill").write_text("1")
+                    try:
                         os.rmdir(inner)
+                    except OSError:
+                        left = True
+    return left
 
 
 def free_port() -> int:

@@ -131,7 +131,7 @@ def test_an_instance_of_another_user_owns_its_proc(zygote, tmp_path):
 
 
 def test_it_ends_when_the_keeper_closes(zygote):
-    from worker.conftest import Zygote
+    from tests.worker.conftest import Zygote
 
     other = Zygote()
     other.close()  # asserts exit code 0

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT_S, Bench, child_environment, flood_line, start_flood
 
 from duende.config.daemon import LogConfig, LogFormat
 from duende.runtime.logs import LogPump, LogStore, logfile
@@ -22,6 +21,7 @@ from duende.runtime.logs.encode import make_encoder
 from duende.runtime.logs.logfile import LogFile
 from duende.runtime.logs.naming import stem_for
 from duende.runtime.logs.source import Scratch, open_source
+from tests.runtime.logs.conftest import TIMEOUT_S, Bench, child_environment, flood_line, start_flood
 
 FORMS = pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.RAW, LogFormat.JSON])
 

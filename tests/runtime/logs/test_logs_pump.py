@@ -8,12 +8,12 @@ import stat
 import threading
 
 import pytest
-from conftest import TIMEOUT_S, Bench, flood_line, start_flood
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duende.config.daemon import LogConfig, LogFormat
 from duende.errors import ConfigurationError, InvalidState
+from tests.runtime.logs.conftest import TIMEOUT_S, Bench, flood_line, start_flood
 
 EVERY_FORM = pytest.mark.parametrize("form", list(LogFormat))
 _instances = iter(range(1, 1_000_000))

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT_S, Bench, flood_line, start_flood
 
 from duende.config.daemon import LogConfig, LogFormat
 from duende.runtime.logs.archive import Job, compress, tidy
 from duende.runtime.logs.naming import list_archives, next_stamp
+from tests.runtime.logs.conftest import TIMEOUT_S, Bench, flood_line, start_flood
 
 LIMIT_BYTES = 256 * 1024
 

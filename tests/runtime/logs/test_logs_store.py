@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT_S, Bench, flood_line, start_flood
 
 from duende.config.daemon import LogConfig, LogFormat
 from duende.errors import ConfigurationError
 from duende.runtime.logs import LogRecord, LogStore
 from duende.runtime.logs.naming import next_stamp
+from tests.runtime.logs.conftest import TIMEOUT_S, Bench, flood_line, start_flood
 
 
 def row(second: int, message: str, *, stream: str = "stdout", tag: str = "F") -> bytes:
