@@ -108,11 +108,28 @@ def is_alive(pid: int) -> bool:
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
     """Look again and again, for what gives no event."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not (value := condition()):  # noqa: ASYNC110 - there is none
-            await asyncio.sleep(0.005)
-        return value
-    raise AssertionError(f"never came: {what}")
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (value := condition()):  # noqa: ASYNC110 - there is none
+                await asyncio.sleep(0.005)
+            return value
+    except TimeoutError:
+        raise AssertionError(f"never came: {what}; there are {describe_processes()}") from None
+
+
+def describe_processes() -> list[str]:
+    """Every process that is part of an instance or a keeper, for the message of a test that failed."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            pid = int(entry) if entry.isdigit() else 0
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if pid and (marker_of(pid) or b"keeper/__main__.py" in line):
+                status = Path(f"/proc/{pid}/status").read_text().splitlines()
+                facts = [one for one in status if one.startswith(("State", "PPid", "ShdPnd", "SigPnd"))]
+                groups = [one for one in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if "duende" in one]
+                found.append(f"{pid} {line!r} {marker_of(pid)} {facts} {groups}")
+    return found
 
 
 def read(path: Path | str) -> str:

@@ -284,7 +284,7 @@ def test_the_end_of_a_cancelled_spawn_is_told_to_who_asks_again(play: Play) -> N
         starting = asyncio.ensure_future(bench.spawn("true"))
         await asyncio.sleep(0)
         starting.cancel()
-        await until(lambda: bench.adapter._early, "the exit of what nobody has been told of")
+        await until(lambda: bench.adapter._unanswered._events, "the exit of what nobody has been told of")
         assert not bench.events
         await bench.spawn("true")
         assert (await bench.end()).exit.code == 0

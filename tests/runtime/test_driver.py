@@ -15,10 +15,12 @@ from duende.errors import PlatformIoError, ResourceLimit, SpawnFailed
 from duende.model.exits import ExitInfo
 from duende.model.restart import BackoffConfig, RestartConfig, RestartPolicy
 from duende.model.status import DaemonStatus
+from duende.runtime.driver import Driver
 from duende.runtime.eventlog import EventLog
+from duende.runtime.manager import DaemonManager
 from duende.runtime.store import Store
 from duende.runtime.timers import Timers
-from tests.runtime.play import LoopClock, Place, daemon, events, run_virtual, settle
+from tests.runtime.play import LoopClock, Place, daemon, events, run_virtual, settle, stack_of
 
 NOW = RestartConfig(RestartPolicy.ALWAYS, BackoffConfig(initial_delay=0.0))
 LATER = RestartConfig(RestartPolicy.ALWAYS, BackoffConfig(initial_delay=10.0, jitter=0.0))
@@ -170,6 +172,51 @@ def test_a_store_that_cannot_write_stops_nothing_and_catches_up(place: Place, mo
         await place.crash(manager)
         after = await place.manager(daemon(restart=NOW))
         assert (after.slots["a"].state.instance, place.world.living()) == (2, ["a#2"])
+        await after.close()
+
+    run_virtual(scene)
+
+
+def test_who_stops_by_hand_on_a_full_disk_is_told_that_it_is_not_on_record(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def scene() -> None:
+        manager = await place.manager(daemon())
+        with monkeypatch.context() as patch:
+            patch.setattr(manager._store, "_write_pending", full)
+            (answer,) = await manager.stop(["a"])
+        assert (answer["ok"], answer["status"]) == (True, "stopped")
+        assert "; not on record (cannot write " in answer["message"]
+        assert "disk is full" in answer["message"]
+        (answer,) = await manager.start(["a"])
+        assert "not on record" not in answer["message"]
+        await manager.close()
+
+    run_virtual(scene)
+
+
+@pytest.mark.parametrize("had_run", [False, True])
+def test_a_manager_killed_before_its_first_commit_has_come_to_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, had_run: bool
+) -> None:
+    """Its successor starts what it would have started, rather than take over a stack in which nothing was wanted."""
+
+    async def scene() -> None:
+        if had_run:  # and was ended in order
+            first = await place.manager(daemon())
+            await first.shutdown()
+            await first.close()
+        with monkeypatch.context() as patch:
+            patch.setattr(Driver, "begin", lambda driver: None)
+            killed = DaemonManager(stack_of(daemon()), paths=place.paths, clock=LoopClock())
+            await killed.open()
+            await place.crash(killed)
+        assert place.world.living() == []
+        after = await place.manager(daemon())
+        assert after.slots["a"].state.status is DaemonStatus.RUNNING
         await after.close()
 
     run_virtual(scene)

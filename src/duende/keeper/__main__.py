@@ -31,34 +31,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import child  # type: ignore[import-not-found]
 import wire  # type: ignore[import-not-found]
+from instance import Instance, become, open_pipes, start_ticks  # type: ignore[import-not-found]
+from reaper import Reaper  # type: ignore[import-not-found]
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PR_SET_NAME = 15
 _STATUS_MAX_BYTES = 16384  # a PATH_MAX path, JSON-escaped, fits
-
-
-class Instance:
-    """One child: what was asked, what is held for it, how it ended."""
-
-    def __init__(self, key: str, note: Any, fds: list[int]) -> None:
-        self.key = key
-        self.note = note  # the manager's own words about it, kept for a manager that has lost its memory
-        self.fds = fds  # [stdout, stderr] read ends, then the control socket if there is one
-        self.has_control = len(fds) > 2
-        self.pid = 0
-        self.start_ticks = 0
-        self.pidfd = -1
-        self.status_fd = -1
-        self.status_data = b""
-        self.requests: list[tuple[Any, Any]] = []  # (n, channel) of everyone who waits for the spawn's answer
-        self.executed = False
-        self.exit: dict[str, Any] | None = None
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "id": self.key, "pid": self.pid, "start_ticks": self.start_ticks, "note": self.note,
-            "control": self.has_control, "executed": self.executed, "exit": self.exit,
-        }  # fmt: skip
 
 
 class Keeper:
@@ -76,7 +54,10 @@ class Keeper:
         self.zygote_pid = 0
         self.zygote_waiting: dict[int, Instance] = {}
         self.zygote_n = 0
+        self.reaper = Reaper(self.by_pid.__contains__, lambda: bool(self.zygote_waiting), self.on_stop, self.on_reaped)
         self.quitting = False
+        self.wants_end: list[tuple[Any, Any]] = []  # (n, channel) of a manager that waits until nothing is held
+        self.is_full = False  # no descriptor was free for a connection: it waits until one is
         # Daemons get the limit we were started with; we ourselves need up to four descriptors for each of them.
         self.nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile[1], self.nofile[1]))
@@ -90,10 +71,11 @@ class Keeper:
         self.listener.setblocking(False)
         self.watch(self.listener.fileno(), self.on_connect)
         while not self.quitting:
-            for fd, event in self.poll.poll():
+            for fd, event in self.poll.poll(self.reaper.timeout_s()):
                 handler = self.handlers.get(fd)
                 if handler is not None:  # one before it in this batch may have closed it
                     handler(event)
+            self.reaper.look()
 
     def watch(self, fd: int, handler: Any) -> None:
         self.poll.register(fd, select.EPOLLIN)
@@ -108,8 +90,11 @@ class Keeper:
     def on_connect(self, _: int) -> None:
         try:
             sock, _ = self.listener.accept()
-        except OSError:
-            return  # it went away again, or no descriptor is free: it will be told by its own time-out
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self.unwatch(self.listener.fileno())  # it stays readable, and would be asked for without a pause
+                self.is_full = True
+            return
         uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
         if uid not in (0, os.geteuid()):
             sock.close()
@@ -141,6 +126,8 @@ class Keeper:
         channel.close()
         if channel is self.manager:
             self.manager = None
+            self.wants_end = []
+        self.listen_again()
         if channel is self.zygote:
             self.zygote = None
             self.tell(None, {"ev": "zygote-lost"})  # what it was forking speaks for itself on its status pipe
@@ -176,8 +163,8 @@ class Keeper:
             case "zygote":
                 self.start_zygote(message)
             case "quit":
-                self.quitting = not self.instances
-                self.tell(channel, {"n": message.get("n"), "ok": self.quitting, "instances": len(self.instances)})
+                self.wants_end.append((message.get("n"), channel))
+                self.end_if_empty(refuse=not message.get("wait"))
             case other:
                 self.tell(
                     channel,
@@ -204,23 +191,9 @@ class Keeper:
             else:
                 self.tell(channel, {"n": n, "ok": True, **present.describe()}, tuple(present.fds))
             return
-        opened: list[int] = []
         try:
-            out_r, out_w = _output_pipe(opened)
-            err_r, err_w = _output_pipe(opened)
-            status_r, status_w = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(status_r, False)
-            opened += (status_r, status_w)
-            ours, theirs = [out_r, err_r], [out_w, err_w, status_w]
-            if spec.get("control"):
-                near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                near.setblocking(False)
-                opened += (near.detach(), far.detach())
-                ours.append(opened[-2])
-                theirs.append(opened[-1])
+            ours, theirs, status_r = open_pipes(bool(spec.get("control")))
         except OSError as error:
-            for fd in opened:
-                os.close(fd)
             self.tell(channel, {"n": n, "error": {"stage": "pipe", "errno": error.errno, "path": ""}})
             return
         instance = Instance(key, message.get("note"), ours)
@@ -243,7 +216,7 @@ class Keeper:
             self.spawn_failed(instance, {"stage": "fork", "errno": error.errno, "path": ""})
             return
         if pid == 0:
-            _become(spec, theirs)
+            become(spec, theirs)
         self.adopt(instance, pid)
 
     def spawn_by_zygote(self, instance: Instance, spec: dict[str, Any], theirs: list[int]) -> None:
@@ -268,7 +241,7 @@ class Keeper:
         instance.pid = pid
         self.by_pid[pid] = instance
         try:
-            instance.start_ticks = _start_ticks(pid)
+            instance.start_ticks = start_ticks(pid)
             instance.pidfd = os.pidfd_open(pid)
         except OSError as error:  # no free descriptor: without one we can't watch, so we can't have it
             os.kill(pid, signal.SIGKILL)
@@ -308,7 +281,7 @@ class Keeper:
             error = {"stage": "zygote", "errno": errno.EAGAIN, "path": ""}  # it died before it forked
         self.settle(instance, error)
         self.zygote_waiting = {n: other for n, other in self.zygote_waiting.items() if other is not instance}
-        self.reap_strangers()
+        self.reaper.reap()
 
     def settle(self, instance: Instance, error: dict[str, Any] | None) -> None:
         """Answer the spawn, now that it is known how it went."""
@@ -363,6 +336,22 @@ class Keeper:
             os.close(fd)
         instance.fds = []
         instance.pidfd = instance.status_fd = -1
+        self.listen_again()
+        self.end_if_empty()
+
+    def listen_again(self) -> None:
+        """A descriptor has become free."""
+        if self.is_full:
+            self.is_full = False
+            self.watch(self.listener.fileno(), self.on_connect)
+
+    def end_if_empty(self, *, refuse: bool = False) -> None:
+        """Answer whoever wants us to end: yes when nothing is held; no only to one that does not want to wait."""
+        if self.wants_end and (refuse or not self.instances):
+            self.quitting = not self.instances
+            asked, self.wants_end = self.wants_end, []
+            for n, channel in asked:
+                self.tell(channel, {"n": n, "ok": self.quitting, "instances": len(self.instances)})
 
     # --- signals to the keeper itself
 
@@ -371,51 +360,14 @@ class Keeper:
         if signal.SIGTERM in numbers and not self.instances:
             self.quitting = True  # with instances it stays: they would lose their parent
         if signal.SIGCHLD in numbers:
-            self.report_stops()
-            self.reap_strangers()
+            self.reaper.on_child()
 
-    def report_stops(self) -> None:
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            instance = self.by_pid.get(result.si_pid)
-            if instance is not None:
-                name = "continued" if result.si_code == os.CLD_CONTINUED else "stopped"
-                self.tell(None, {"ev": name, "id": instance.key})
+    def on_stop(self, pid: int, name: str) -> None:
+        instance = self.by_pid.get(pid)
+        if instance is not None:
+            self.tell(None, {"ev": name, "id": instance.key})
 
-    def reap_strangers(self) -> None:
-        """Reap what fell to us as subreaper, and leave the zombies that are instances."""
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            if result.si_pid in self.by_pid or self.zygote_waiting:
-                # An instance's zombie stands in front of the others (wait(2) always shows the oldest), or a new one
-                # may not have been announced yet by the zygote: look at each child by itself.
-                self.reap_each_stranger()
-                return
-            self.reaped(os.waitpid(result.si_pid, 0)[0])
-
-    def reap_each_stranger(self) -> None:
-        if self.zygote_waiting:
-            return  # a zombie may be an instance that has not told its pid yet; `on_status` comes back here
-        try:
-            with open("/proc/thread-self/children", encoding="ascii") as file:
-                pids = [int(pid) for pid in file.read().split()]
-        except OSError:
-            return  # no descriptor is free; the next end of a child brings us here again
-        for pid in pids:
-            if pid not in self.by_pid and os.waitpid(pid, os.WNOHANG)[0]:
-                self.reaped(pid)
-
-    def reaped(self, pid: int) -> None:
+    def on_reaped(self, pid: int) -> None:
         if pid == self.zygote_pid:
             self.zygote_pid = 0
             if self.zygote is not None:
@@ -450,38 +402,6 @@ class Keeper:
         channel = self.zygote
         self.watch(near.fileno(), lambda event: self.on_channel(channel, event, self.on_zygote))
         self.tell(None, {"n": message.get("n"), "ok": True, "pid": pid})
-
-
-def _output_pipe(opened: list[int]) -> tuple[int, int]:
-    """A pipe with a non-blocking read end and a blocking write end that is open for reading too."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    opened += (read_end, write_end)
-    both = os.open(f"/proc/self/fd/{write_end}", os.O_RDWR | os.O_CLOEXEC)
-    os.close(write_end)
-    opened.remove(write_end)
-    opened.append(both)
-    return read_end, both
-
-
-def _become(spec: dict[str, Any], theirs: list[int]) -> None:
-    """In the child. Never returns: it becomes the program, or says on the status pipe why not and ends."""
-    status_w = theirs[2]
-    try:
-        control = theirs[3] if len(theirs) > 3 else None
-        env = child.prepare(spec, stdout=theirs[0], stderr=theirs[1], control=control)
-        child.execute(spec["argv"], env)
-    except child.ChildError as error:
-        os.write(status_w, json.dumps(error.to_json()).encode())
-    except BaseException as error:  # noqa: BLE001  (nothing may escape into the keeper's loop in the child)
-        os.write(status_w, json.dumps({"stage": f"setup: {error!r}", "errno": errno.EINVAL, "path": ""}).encode())
-    finally:
-        os._exit(127)
-
-
-def _start_ticks(pid: int) -> int:
-    """Field 22 of proc_pid_stat(5); the name in parentheses may hold anything, so count from the last one."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
 
 
 def main() -> None:

@@ -95,6 +95,11 @@ class Driver:
         self.idle.set()
         self.stopped = False
 
+    @property
+    def store_trouble(self) -> str:
+        """Why the last commit could not be written; empty when all is on record."""
+        return self._store.trouble
+
     def post(self, name: str, event: Event, *, durable: bool = False) -> None:
         """Queue an event. `durable`: the user's word, to be on the disk before it is acted on."""
         self._queue.append((name, event))

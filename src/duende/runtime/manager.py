@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
-import fcntl
-import fnmatch
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,8 +19,6 @@ from duende.adapters.base import (
     Survey,
 )
 from duende.adapters.native.adapter import NativeAdapter
-from duende.adapters.native.render import environment
-from duende.adapters.native.users import look_up
 from duende.adapters.registry import select_adapter
 from duende.config.daemon import DaemonConfig, KillMode, StackConfig
 from duende.config.paths import StackPaths, make_private, stack_paths
@@ -36,32 +31,28 @@ from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
 from duende.errors import (
     ConfigurationError,
-    ManagerRunning,
     NotFound,
-    PlatformError,
     Problem,
     ShuttingDown,
     StateError,
-    UnknownDaemon,
 )
 from duende.model.handle import DaemonHandle
 from duende.model.health import HealthStatus
 from duende.model.ids import DaemonId
 from duende.model.status import DaemonStatus
-from duende.runtime import pidfile, probes, processes, report, takeover
+from duende.runtime import pidfile, takeover
 from duende.runtime.driver import Driver, Slot
 from duende.runtime.eventlog import EventLog
 from duende.runtime.logs import LogPump, LogStore
 from duende.runtime.operations import Operations
 from duende.runtime.reactions import Reactions
+from duende.runtime.stacklock import StackLock
 from duende.runtime.store import Record, Store
 from duende.runtime.watchers import Watchers
 from duende.system.clock import Clock, SystemClock
 from duende.system.process import boot_id
 
 __all__ = ["DaemonManager"]
-
-_KEEPER_PATIENCE_S = 5.0  # how long `shutdown` waits for the keeper to agree that nothing runs any more
 
 
 class DaemonManager(Operations):
@@ -81,7 +72,7 @@ class DaemonManager(Operations):
         self.clock = clock or SystemClock()
         self.health: dict[str, HealthStatus] = {}
         self.finished = asyncio.Event()  # set by `shutdown`: whoever runs this manager may end
-        self._lock_fds: list[int] = []
+        self._lock = StackLock(stack.name, self.paths)
         self._opened_s = 0.0
         self._adapters: dict[str, PlatformAdapter] = {}
         self._after: dict[str, Mapping[str, Any]] = {}
@@ -104,10 +95,9 @@ class DaemonManager(Operations):
         """
         make_private(self.paths.runtime_dir)
         make_private(self.paths.state_dir)
-        for path in (self.paths.lock, f"{self.paths.state_dir}/manager.lock"):
-            self._lock(path)
+        self._lock.take()
         async with contextlib.AsyncExitStack() as undo:
-            undo.callback(self._unlock)
+            undo.callback(self._lock.release)
             await self._open_locked(undo)
             undo.pop_all()
 
@@ -138,8 +128,10 @@ class DaemonManager(Operations):
         before = self._store.meta("running") if same_boot else "no"
         was_running = before in ("yes", "stopping")
         was_stopping = before == "stopping" and self._resume
-        self._store.set_meta("boot_id", boot_id())
-        self._store.set_meta("running", "yes")
+        # With the first commit, in the same transaction as what is wanted of each daemon: a manager that dies before it
+        # has come to nothing, and its successor begins as it would have.
+        self._store.stage_meta("boot_id", boot_id())
+        self._store.stage_meta("running", "stopping" if was_stopping else "yes")
         for config in self.stack.daemons.values():
             self._add(config, stored.get(config.name), same_boot)
         for name, record in stored.items():  # before the adapters are open: these may have ended meanwhile, too
@@ -152,8 +144,6 @@ class DaemonManager(Operations):
         for stranger in await takeover.reconcile(self._driver, found):
             await self._end_stranger(stranger)
         self.events.record("", "manager", "took over" if was_running else "started", data={"pid": os.getpid()})
-        # All of them, also those that nothing happens to yet: the next manager must not take them for new ones.
-        self._store.commit([slot.record() for slot in self.slots.values()], ())
         if not was_stopping:
             self._start_wanted(was_running, new=[name for name in self.slots if name not in stored])
         for slot in self.slots.values():
@@ -161,30 +151,6 @@ class DaemonManager(Operations):
         self._driver.begin()
         if was_stopping:
             self._driver.own(self.shutdown())
-
-    def _lock(self, path: str) -> None:
-        """Both directories are locked: two managers may have different runtime directories and the same state.
-
-        (root in a login session has XDG_RUNTIME_DIR, root in a cron job has not.)
-        """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 64, 0).decode(errors="replace").strip()
-            os.close(fd)
-            self._unlock()
-            raise ManagerRunning(
-                f"cannot manage stack {self.stack.name!r}: a manager (pid {holder or 'unknown'}) runs already "
-                f"(it holds {path}); `duende status` asks it, `duende down` ends it"
-            ) from None
-        self._lock_fds.append(fd)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-
-    def _unlock(self) -> None:
-        while self._lock_fds:
-            os.close(self._lock_fds.pop())
 
     async def _open_adapters(self) -> dict[InstanceKey, Survey]:
         found: dict[InstanceKey, Survey] = {}
@@ -232,13 +198,11 @@ class DaemonManager(Operations):
         await self._driver.close()
         for adapter in self._adapters.values():
             if isinstance(adapter, NativeAdapter) and not any(slot.state.executed for slot in self.slots.values()):
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_KEEPER_PATIENCE_S):
-                        await adapter.end_keeper()
+                await adapter.end_keeper()
             await adapter.close()
         await asyncio.to_thread(self._pump.close)
         self._store.close()
-        self._unlock()
+        self._lock.release()
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until what the ended incarnations wrote is in their logs, at most `timeout_s`."""
@@ -256,13 +220,6 @@ class DaemonManager(Operations):
         """Record an event of the manager itself (`alert`, `alert-cleared`)."""
         self.events.record("", kind, text)
         self._driver.wake()
-
-    def own_children(self) -> set[int]:
-        """The children of this process that somebody here waits for (see runtime/reaper.py)."""
-        pids = {
-            slot.handle.pid for slot in self.slots.values() if slot.handle is not None and slot.handle.pid is not None
-        }
-        return pids | probes.running_commands() | ({self.native.keeper_pid or 0} if self.native else set())
 
     @property
     def is_shutting_down(self) -> bool:
@@ -289,75 +246,6 @@ class DaemonManager(Operations):
         """The native adapter, if any daemon uses it."""
         adapter = self._adapters.get("native")
         return adapter if isinstance(adapter, NativeAdapter) else None
-
-    def match(self, patterns: Sequence[str]) -> list[str]:
-        """Names and globs to names, in the order of the file. UnknownDaemon for one that matches nothing."""
-        chosen: set[str] = set()
-        for pattern in patterns:
-            if pattern in self.slots:  # a whole stack by its names must not cost its size squared
-                chosen.add(pattern)
-                continue
-            hits = fnmatch.filter(self.slots, pattern) or fnmatch.filter(self.slots, f"{pattern}.[0-9]*")
-            if not hits:
-                near = difflib.get_close_matches(pattern, self.slots, n=1)
-                hint = (
-                    f"did you mean {near[0]!r}?" if near else f"this stack has: {', '.join(self.slots) or 'no daemons'}"
-                )
-                raise UnknownDaemon(f"no daemon {pattern!r} in stack {self.stack.name!r}; {hint}")
-            chosen.update(hits)
-        return [name for name in self.slots if name in chosen]
-
-    def status(self, names: Sequence[str] = ()) -> dict[str, Any]:
-        """How the stack is, in the wire form."""
-        now_s = self.clock.boottime_s()
-        daemons = [
-            report.daemon_status(
-                slot, now_s=now_s, health=self.health.get(slot.config.name), waiting_for=self._unmet(slot),
-                log_tail=lambda name, lines: report.tail_of(self.log_store.read, name, lines),
-            )
-            for slot in report.by_name(self.slots, names)
-        ]  # fmt: skip
-        keeper_pid = self.native.keeper_pid if self.native else None
-        return report.stack_status(self.stack.name, keeper_pid, now_s - self._opened_s, daemons)
-
-    def processes(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """Every process of the trees of these daemons."""
-        found: list[dict[str, Any]] = []
-        for slot in report.by_name(self.slots, names):
-            if slot.handle is not None and slot.state.executed and isinstance(slot.adapter, NativeAdapter):
-                with contextlib.suppress(NotFound):  # it has just ended
-                    found += processes.describe(slot.config.name, slot.adapter.tree_of(slot.handle).pids())
-        return found
-
-    def exec_environment(self, name: str) -> dict[str, Any]:
-        """What a command needs to run as this daemon does."""
-        slot = self.slots[self.match([name])[0]]
-        config = slot.config
-        return {
-            "argv": list(config.command or ()), "env": self._probe_environment(slot),
-            "cwd": str(config.working_dir or "/"), "user": config.user, "group": config.group, "umask": config.umask,
-        }  # fmt: skip
-
-    async def metrics(self, names: Sequence[str] = (), timeout_s: float = 1.0) -> list[Any]:
-        """Ask Python-class daemons for their metrics, all at once; {"name", "metrics", "error"} for each that runs."""
-
-        async def ask(slot: Slot, handle: DaemonHandle) -> dict[str, Any]:
-            try:
-                found = await slot.adapter.metrics(handle, timeout_s)
-            except PlatformError as error:
-                return {"name": slot.config.name, "metrics": None, "error": str(error)}
-            return {"name": slot.config.name, "metrics": found, "error": ""}
-
-        asked = [
-            ask(slot, slot.handle)
-            for slot in report.by_name(self.slots, names)
-            if slot.config.daemon is not None and slot.handle is not None and slot.state.executed
-        ]
-        return list(await asyncio.gather(*asked))
-
-    def follow_events(self, after: int = 0) -> AsyncIterator[dict[str, Any]]:
-        """All events after that number, and new ones as they come."""
-        return self.events.follow(after)
 
     # --- asking for something to be done
 
@@ -442,12 +330,6 @@ class DaemonManager(Operations):
             return ()
         healthy = {name for name, health in self.health.items() if health.is_healthy}
         return fleet.unmet(slot.config.name, self._after, _States(self.slots), healthy)
-
-    def _probe_environment(self, slot: Slot) -> dict[str, str]:
-        config = slot.config
-        base = self.native.base_environment if self.native else os.environ
-        account = look_up(config.user, config.group)
-        return environment(config, slot.id, slot.state.instance, base, account, None)
 
     def _take_output(self, key: InstanceKey, config: DaemonConfig | None, stdout: int, stderr: int) -> None:
         if config is None:

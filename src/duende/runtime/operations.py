@@ -9,42 +9,23 @@ from typing import Any
 
 from duende.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
 from duende.errors import PlatformError, ShuttingDown
-from duende.model.health import HealthStatus
 from duende.model.status import DaemonStatus
 from duende.runtime import report, waiting
 from duende.runtime.driver import Driver, Slot
+from duende.runtime.inquiries import Inquiries
 
 __all__ = ["Operations"]
 
 
-class Operations(abc.ABC):
+class Operations(Inquiries):
     """The part of the manager that acts on daemons by name."""
 
     _driver: Driver
-    health: dict[str, HealthStatus]
 
     @property
     @abc.abstractmethod
     def is_shutting_down(self) -> bool:
         """Whether `shutdown` has begun."""
-
-    @property
-    @abc.abstractmethod
-    def stack_name(self) -> str:
-        """The stack's name."""
-
-    @property
-    @abc.abstractmethod
-    def slots(self) -> dict[str, Slot]:
-        """The daemons by name, in the order of the file."""
-
-    @abc.abstractmethod
-    def match(self, patterns: Sequence[str]) -> list[str]:
-        """Names and globs to names."""
-
-    @abc.abstractmethod
-    def _unmet(self, slot: Slot) -> tuple[str, ...]:
-        """What it still waits for."""
 
     async def start(
         self,
@@ -140,6 +121,17 @@ class Operations(abc.ABC):
             raise ShuttingDown(f"cannot start anything in stack {self.stack_name!r}: {text}")
         planned = [(self.slots[name], *one(self.slots[name], bool(names))) for name in self._chosen(names)]
         await self._driver.idle.wait()
+        trouble = self._driver.store_trouble  # as the user's word was written, or not; it may be over when we answer
+        results = await self._results(planned, wait, timeout_s, starts)
+        if trouble:
+            text = f"not on record ({trouble}): a manager that is killed before it is would not know of it"
+            for one in results:
+                one["message"] = "; ".join(filter(None, (one["message"], text)))
+        return results
+
+    async def _results(
+        self, planned: list[tuple[Slot, bool, waiting.Verdict]], wait: bool, timeout_s: float | None, starts: bool
+    ) -> list[dict[str, Any]]:
         if not wait:
             refused = [(judge(slot) or (True, "")) if not changed else (True, "") for slot, changed, judge in planned]
             return [

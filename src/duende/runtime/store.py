@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS event (
 );
 """
 
+_SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _EVENTS_KEPT = 10_000  # a replay of some days of a normal stack; about 2 MB
 _HISTORY_KEPT = 10_000  # incarnations over all daemons
 _SEQ_MAX = 2**63 - 1  # SQLite's largest integer
@@ -65,6 +66,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trouble = ""  # why the last commit could not be written; empty when all is well
+        self._pending_meta: dict[str, str] = {}
         self._pending_records: dict[str, Record | None] = {}
         self._pending_history: deque[tuple[str, tuple[Any, ...]]] = deque(maxlen=_PENDING_EVENTS_MAX)
         self._pending_events: deque[dict[str, Any]] = deque(maxlen=_PENDING_EVENTS_MAX)
@@ -98,6 +100,8 @@ class Store:
 
     def meta(self, key: str) -> str | None:
         """A single value."""
+        if key in self._pending_meta:
+            return self._pending_meta[key]
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -162,7 +166,7 @@ class Store:
 
     def flush(self, *, durable: bool = False) -> bool:
         """Try to write what waits."""
-        if not (self._pending_records or self._pending_events or self._pending_history):
+        if not (self._pending_meta or self._pending_records or self._pending_events or self._pending_history):
             return True
         try:
             if durable:
@@ -178,6 +182,7 @@ class Store:
         finally:
             if durable:
                 self._db.execute("PRAGMA synchronous=NORMAL")
+        self._pending_meta.clear()
         self._pending_records.clear()
         self._pending_events.clear()
         self._pending_history.clear()
@@ -185,6 +190,8 @@ class Store:
         return True
 
     def _write_pending(self) -> None:
+        for key, value in self._pending_meta.items():
+            self._db.execute(_SET_META, (key, value))
         for name, record in self._pending_records.items():
             if record is None:
                 self._db.execute("DELETE FROM daemon WHERE name = ?", (name,))
@@ -209,20 +216,24 @@ class Store:
                 "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?", (_HISTORY_KEPT,)
             )
 
+    def stage_meta(self, key: str, value: str) -> None:
+        """Store a single value with the next commit, in one transaction with what it speaks of."""
+        self._pending_meta[key] = value
+
     def set_meta(self, key: str, value: str) -> None:
         """Store a single value, synced; one that is there already costs no write. StateError when it can't be
         written.
         """
-        if self.meta(key) == value:
+        if self.meta(key) == value and key not in self._pending_meta:
             return
+        self._pending_meta[key] = value  # should it fail now, it goes out with the next commit
         try:
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(
-                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
-            )
+            self._db.execute(_SET_META, (key, value))
             self._db.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as error:
             raise StateError(f"cannot write {self.path}: {error}") from error
+        del self._pending_meta[key]
 
     def close(self) -> None:
         """Write what waits and close."""

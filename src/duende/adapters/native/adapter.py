@@ -40,7 +40,7 @@ from duende.adapters.native import render
 from duende.adapters.native.cgroups import InstanceCgroups
 from duende.adapters.native.client import KeeperClient, KeeperInstance
 from duende.adapters.native.control import ControlLine
-from duende.adapters.native.notices import EarlyNotices, told_by
+from duende.adapters.native.notices import Unanswered, told_by
 from duende.adapters.native.orphans import exit_of_orphan
 from duende.adapters.native.output import Drain, reopen_output
 from duende.adapters.native.record import Record, end_tree, left_behind, oom_kills
@@ -69,6 +69,7 @@ from duende.system.process import Identity, open_identified, pidfd_open, send_si
 
 __all__ = ["NativeAdapter", "OutputSink"]
 
+_KEEPER_END_S = 5.0  # for the last it holds: a start that was given up, an exit whose release is on its way
 _KEEPER_RETRY_S = 1.0  # after a keeper that could not be started: no memory, no descriptors
 
 OutputSink = Callable[[InstanceKey, DaemonConfig | None, int, int], None]
@@ -104,10 +105,7 @@ class NativeAdapter(PlatformAdapter):
         self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._strays.end)
         self._records: dict[InstanceKey, Record] = {}
         self._by_pid: dict[int, Record] = {}  # a number is held as a zombie until `release`, so it is unique here
-        # Asked of the keeper and not recorded yet (or never, where the caller was cancelled), and what it said of them.
-        self._unanswered: set[InstanceKey] = set()
-        self._early: dict[InstanceKey, list[dict[str, Any]]] = {}
-        self._early_notices = EarlyNotices()
+        self._unanswered = Unanswered()
         self._drain = Drain()
         self._sink: EventSink = lambda event: None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,7 +133,7 @@ class NativeAdapter(PlatformAdapter):
         self._sink = sink
         self.cgroups.detect()
         surveys = [self._take_over(found) for found in await self._connect()]
-        self._is_open = True
+        self._is_open, self._unanswered.until_open = True, False
         return surveys
 
     async def close(self) -> None:
@@ -145,7 +143,7 @@ class NativeAdapter(PlatformAdapter):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._client.connected and not self._records:
-            await self._client.quit()
+            await self._client.quit(_KEEPER_END_S)
         self._stop_listening()
         self._client.close()
         for record in self._records.values():
@@ -156,9 +154,9 @@ class NativeAdapter(PlatformAdapter):
             self._temporary.cleanup()
 
     async def end_keeper(self) -> bool:
-        """Ask the keeper to end; it refuses while it holds instances. Only `close` may follow."""
+        """Ask the keeper to end; it does not while it holds instances. Only `close` may follow."""
         self._closing = True  # when it goes away now, that is no trouble
-        return await self._client.quit() if self._client.connected else True
+        return await self._client.quit(_KEEPER_END_S) if self._client.connected else True
 
     async def spawn(self, config: DaemonConfig, id: DaemonId, instance: int = 1) -> Spawned:
         """Make an instance; see the contract."""
@@ -179,7 +177,7 @@ class NativeAdapter(PlatformAdapter):
         cgroup, gaps = self.cgroups.make(config, instance, keep=key in self._unanswered)
         spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
         note = render.note(config, id, env[render.MARKER], cgroup, gaps, awaits_ready=awaits_ready)
-        self._unanswered.add(key)
+        self._unanswered.ask(key)
         try:
             answer = await self._client.spawn(str(key), spec, note)
         except EOFError as error:
@@ -300,7 +298,7 @@ class NativeAdapter(PlatformAdapter):
             self._ended(record, found.exit["code"], found.exit["status"])
         elif (stat_now := procfs.stat(found.pid)) is not None:  # it may have changed while nobody was there to be told
             self._sink(InstancePaused(record.key) if stat_now.state in "Tt" else InstanceContinued(record.key))
-        for message in self._early.pop(record.key, []):
+        for message in self._unanswered.said_of(record.key):
             asyncio.get_running_loop().call_soon(self._on_keeper_event, message)
         return Survey(record.key, record.handle, found.note)
 
@@ -325,7 +323,7 @@ class NativeAdapter(PlatformAdapter):
         else:
             self._drain.add(found.stdout)
             self._drain.add(found.stderr)
-        for message in self._early_notices.take(tree):
+        for message in self._unanswered.notices.take(tree):
             asyncio.get_running_loop().call_soon(self._notified, record, message)  # after our caller knows of it
         return record
 
@@ -336,9 +334,7 @@ class NativeAdapter(PlatformAdapter):
         key = InstanceKey.parse(message["id"])
         record = self._records.get(key)
         if record is None:
-            if key in self._unanswered or not self._is_open:
-                self._early.setdefault(key, []).append(message)
-            elif message["ev"] == "exit":
+            if not self._unanswered.keep_event(key, message) and message["ev"] == "exit":
                 self._strays.ended(key)
             return
         match message["ev"]:
@@ -424,8 +420,8 @@ class NativeAdapter(PlatformAdapter):
             record = self._sender(notification.pid)
             if record is not None:
                 self._notified(record, notification.message)
-            elif self._unanswered or not self._is_open:
-                self._early_notices.keep(notification.pid, notification.message)
+            else:
+                self._unanswered.keep_notice(notification.pid, notification.message)
 
     def _notified(self, record: Record, message: dict[str, list[str]]) -> None:
         for event in told_by(record.key, message):
@@ -470,10 +466,7 @@ class NativeAdapter(PlatformAdapter):
 
     def _forget_question(self, key: InstanceKey) -> list[dict[str, Any]]:
         """The spawn is answered; returns what was said of the instance before."""
-        self._unanswered.discard(key)
-        if not self._unanswered:
-            asyncio.get_running_loop().call_soon(self._early_notices.clear)
-        return self._early.pop(key, [])
+        return self._unanswered.answered(key, asyncio.get_running_loop().call_soon)
 
     def _find(self, handle: DaemonHandle) -> Record:
         record = self._by_pid.get(handle.pid or 0)

@@ -113,6 +113,8 @@ class KeeperClient:
                 self._take_notify_socket(fds)
                 if len(self._listed) < hello["count"]:
                     await self._list_complete
+            if self._channel is None:  # it broke between the answer and us
+                raise EOFError("it went away again")
         except PlatformIoError:
             self.close()
             raise
@@ -162,10 +164,16 @@ class KeeperClient:
         """The exit has been taken."""
         self._tell({"op": "release", "id": key})
 
-    async def quit(self) -> bool:
-        """Ask the keeper to end; it does so only if it holds no instance."""
+    async def quit(self, patience_s: float = 0.0) -> bool:
+        """Ask the keeper to end; it does so only when it holds no instance, now or within `patience_s`.
+
+        What it may still hold without our knowing: a start that was given up and is only just being ended.
+        """
         try:
-            reply, _ = await self._ask({"op": "quit"})
+            async with asyncio.timeout(patience_s or _HELLO_TIMEOUT_S):
+                reply, _ = await self._ask({"op": "quit", "wait": patience_s > 0})
+        except TimeoutError:
+            return False
         except EOFError:
             return True
         if reply["ok"] and self._process is not None:
@@ -311,3 +319,6 @@ class KeeperClient:
         for reply in self._replies.values():
             if not reply.done():
                 reply.set_exception(EOFError(why))
+        if self._list_complete is not None and not self._list_complete.done():
+            self._list_complete.set_exception(EOFError(why))
+            self._list_complete.exception()  # seen, also where nobody had come to wait for it
