@@ -78,7 +78,11 @@ class Bench:
         return [event.what for event in self.events if isinstance(event, AdapterTrouble)]
 
     def living(self) -> list[int]:
-        """Every process that is part of one of our instances."""
+        """Every process that is part of one of our instances.
+
+        The kernel closes the status pipe of an exec some microseconds before it has set the new environment, so one
+        whose start has just been answered may not be here yet.
+        """
         ids = {str(id) for id in self.ids.values()}
         found = []
         for entry in os.listdir("/proc"):
@@ -86,11 +90,16 @@ class Bench:
                 found.append(int(entry))
         return found
 
-    async def close(self) -> None:
-        for pid in self.living():
+    def _killed(self) -> bool:
+        """Kill all that live; again and again, since one that is just being executed has no marker yet."""
+        living = [pid for pid in self.living() if is_alive(pid)]
+        for pid in living:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        await until(lambda: not [pid for pid in self.living() if is_alive(pid)], "the end of all instances")
+        return not living
+
+    async def close(self) -> None:
+        await until(self._killed, "the end of all instances")
         for record in list(self.adapter._records.values()):
             with contextlib.suppress(PlatformError):
                 await self.adapter.release(record.key)

@@ -289,7 +289,7 @@ def test_the_same_instance_asked_for_twice_is_one(play: Play) -> None:
         first, second = await asyncio.gather(bench.spawn("sleep", "1000"), bench.spawn("sleep", "1000"))
         third = await bench.spawn("sleep", "1000")
         assert first == second == third
-        assert len(bench.living()) == 1
+        assert len(await until(bench.living, "the instance")) == 1
         assert (await bench.adapter.status(first.handle)).running
         await bench.adapter.kill(first.handle)
         await bench.end()
@@ -331,14 +331,13 @@ def test_two_hundred_spawns_leak_no_descriptor_and_no_zombie(play: Play) -> None
         await until(lambda: not bench.adapter._drain._fds, "the end of the pipes")
         keeper = bench.adapter.keeper_pid
         await until(lambda: not Path(f"/proc/{keeper}/task/{keeper}/children").read_text(), "the reaping")
-        await asyncio.sleep(0.05)  # and the closing that follows it
-        before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{keeper}/fd"))
+        # What the keeper closes after the reaping may still be counted, which is few beside two hundred.
+        ours, its = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{keeper}/fd"))
         await some(6, 200)
         await until(lambda: not Path(f"/proc/{keeper}/task/{keeper}/children").read_text(), "the reaping")
-        await asyncio.sleep(0)
         await until(
-            lambda: (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{keeper}/fd"))) == before,
-            "the same number of descriptors",
+            lambda: len(os.listdir("/proc/self/fd")) <= ours and len(os.listdir(f"/proc/{keeper}/fd")) <= its,
+            "no more descriptors than before",
         )
 
     play(scene)

@@ -205,7 +205,8 @@ def test_a_cancelled_spawn_loses_nothing(play: Play) -> None:
             await asyncio.gather(starting, return_exceptions=True)
             spawned = await bench.spawn("sleep", "1000", instance=n)
             assert (await bench.adapter.status(spawned.handle)).running
-            assert bench.living() == [spawned.handle.pid]
+            pid = spawned.handle.pid
+            assert await until(bench.living, "the instance's environment") == [pid]
             await bench.adapter.kill(spawned.handle)
             await bench.end(instance=n)
         assert not [event for event in bench.events if isinstance(event, InstanceExited)]

@@ -249,6 +249,11 @@ class KeeperClient:
         self._tell({**message, "n": n})
         try:
             return await reply
+        except asyncio.CancelledError:
+            if reply.done() and not reply.cancelled() and reply.exception() is None:
+                for fd in reply.result()[1]:  # it came as we were cancelled: nobody else knows of its descriptors
+                    os.close(fd)
+            raise
         finally:
             self._replies.pop(n, None)
 
