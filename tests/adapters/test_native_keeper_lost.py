@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from duende.adapters.base import (
     InstanceContinued,
     InstanceExited,
     InstanceKey,
+    InstanceNote,
     InstancePaused,
+    InstanceReady,
 )
+from duende.config.daemon import ReadyConfig
 from duende.errors import PlatformError, PlatformIoError
 from duende.model.exits import ExitReason
 from duende.system.process import set_child_subreaper
-from tests.adapters.conftest import Bench, Play, is_alive, keepers_of, until
+from tests.adapters.conftest import Bench, Play, is_alive, keepers_of, read, until
 
 pytestmark = pytest.mark.real
 
@@ -189,6 +193,27 @@ def test_a_start_whose_answer_is_lost_leaves_nothing_running(play: Play, kill_ke
                 await bench.event(InstanceExited)
                 await bench.adapter.release(InstanceKey("d", n))
         assert not [event for event in bench.events if isinstance(event, InstanceExited)]
+
+    play(scene)
+
+
+def test_readiness_that_came_while_no_manager_was_there_is_told_to_the_next(play: Play, folder: Path) -> None:
+    code = "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); input()\n"
+    code += "s.sendto(b'READY=1\\nSTATUS=warm', os.environ['NOTIFY_SOCKET']); time.sleep(1000)"
+
+    async def scene(bench: Bench) -> None:
+        go = folder / "go"
+        os.mkfifo(go)
+        command = ("sh", "-c", 'exec "$@" < ' + str(go), "sh", sys.executable, "-I", "-S", "-c", code)
+        spawned = await bench.spawn(*command, ready=ReadyConfig(notify=True))
+        bench.adapter._client.close()
+        with go.open("w") as line:
+            line.write("\n")
+        await until(lambda: "nanosleep" in read(f"/proc/{spawned.handle.pid}/wchan"), "its word")
+        found = await _change_adapter(bench)
+        assert [survey.key for survey in found] == [InstanceKey("d", 1)]
+        assert (await bench.event(InstanceReady)).key == InstanceKey("d", 1)
+        assert (await bench.event(InstanceNote)).text == "warm"
 
     play(scene)
 

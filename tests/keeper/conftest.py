@@ -19,6 +19,7 @@ import pytest
 
 import duende.keeper
 from duende.keeper.wire import Channel
+from duende.system.notify import make_socket
 
 KEEPER = Path(duende.keeper.__file__).with_name("__main__.py")
 PATIENCE_S = 20.0
@@ -96,13 +97,14 @@ class KeeperProcess:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.path = folder / "keeper.sock"
+        self.notify_path = folder / "notify.sock"
         self.log = folder / "keeper.log"
         self.peers: list[Peer] = []
         with contextlib.ExitStack() as opened:
             listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             listener.bind(str(self.path))
             listener.listen(8)
-            notify = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            notify = opened.enter_context(make_socket(str(self.notify_path)))
             log = opened.enter_context(self.log.open("wb"))
             fds = (listener.fileno(), notify.fileno())
             self.process = subprocess.Popen(

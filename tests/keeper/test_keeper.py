@@ -101,7 +101,7 @@ def test_a_newer_manager_replaces_the_older_and_learns_everything(keeper: Keeper
     old.event("exit", "b")
     new = keeper.connect()
     hello = new.ask("hello", v=1)
-    assert (hello["v"], hello["pid"], hello["count"]) == (1, keeper.process.pid, 2)
+    assert (hello["v"], hello["pid"], hello["count"]) == (2, keeper.process.pid, 2)
     known = {key: value for key, value in running.items() if key not in ("n", "ok")}
     assert new.event("instance", "a") == {"ev": "instance", **known}
     assert new.event("instance", "b")["exit"] == {"code": os.CLD_EXITED, "status": 0}

@@ -1,7 +1,7 @@
 """The keeper's loop: fork, watch, hold, tell. Run by path, never imported.
 
 `python -I -S .../keeper/__main__.py SOCKET_FD NOTIFY_FD` with a listening Unix socket, and the datagram socket of
-sd_notify that must outlive managers. The rules:
+sd_notify. The rules:
 
 - The keeper is the parent of every instance, holds the read end of its pipes and its exit status. An exited instance
   stays a zombie, its process id not free for reuse, until the manager has said `release`.
@@ -11,7 +11,8 @@ sd_notify that must outlive managers. The rules:
 - A daemon's output is a pipe whose write end was opened for reading too, so that the daemon never gets SIGPIPE, not
   even when keeper and manager die at once (opening /proc/self/fd/N of a pipe with O_RDWR: pipe(7), fifo(7), Linux).
 
-Requests: hello, spawn, release, zygote, quit. Events: instance, exit, stopped, continued, zygote-lost. `n` pairs a
+Requests: hello, spawn, release, zygote, quit. Events: instance, exit, stopped, continued, notify,
+zygote-lost. `n` pairs a
 reply with its request. A peer that talks rubbish loses its connection, nothing else.
 """
 
@@ -32,6 +33,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import child  # type: ignore[import-not-found]
 import wire  # type: ignore[import-not-found]
 from instance import Instance, become, open_pipes, start_ticks  # type: ignore[import-not-found]
+from notices import Notices  # type: ignore[import-not-found]
 from reaper import Reaper  # type: ignore[import-not-found]
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -55,6 +57,10 @@ class Keeper:
         self.zygote_waiting: dict[int, Instance] = {}
         self.zygote_n = 0
         self.reaper = Reaper(self.by_pid.__contains__, lambda: bool(self.zygote_waiting), self.on_stop, self.on_reaped)
+        self.notices = Notices(
+            notify, self.by_pid, self.instances, lambda: bool(self.zygote_waiting), self.on_notice
+        )  # fmt: skip
+        self.untold: dict[str, Instance] = {}  # they said something while the manager took nothing
         self.quitting = False
         self.wants_end: list[tuple[Any, Any]] = []  # (n, channel) of a manager that waits until nothing is held
         self.is_full = False  # no descriptor was free for a connection: it waits until one is
@@ -70,6 +76,7 @@ class Keeper:
         self.watch(wake_r, lambda _: self.on_wake(wake_r))
         self.listener.setblocking(False)
         self.watch(self.listener.fileno(), self.on_connect)
+        self.watch(self.notify.fileno(), lambda _: self.notices.on_readable())
         while not self.quitting:
             for fd, event in self.poll.poll(self.reaper.timeout_s()):
                 handler = self.handlers.get(fd)
@@ -109,6 +116,7 @@ class Keeper:
         try:
             if event & select.EPOLLOUT:
                 channel.flush()
+                self.tell_untold()
             if event & ~select.EPOLLOUT:
                 for message, fds in channel.receive():
                     for fd in fds:
@@ -175,7 +183,8 @@ class Keeper:
         """How a new manager learns what runs. What is not executed yet is told of when it is."""
         known = [instance for instance in self.instances.values() if instance.executed]
         reply = {"n": message.get("n"), "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "count": len(known)}
-        self.tell(channel, reply, (self.notify.fileno(),))
+        self.untold.clear()
+        self.tell(channel, reply)
         have = frozenset(message.get("have") or ())  # no need to find room for these descriptors a second time
         for one in known:
             self.tell(channel, {"ev": "instance", **one.describe()}, () if one.key in have else tuple(one.fds))
@@ -196,7 +205,7 @@ class Keeper:
         except OSError as error:
             self.tell(channel, {"n": n, "error": {"stage": "pipe", "errno": error.errno, "path": ""}})
             return
-        instance = Instance(key, message.get("note"), ours)
+        instance = Instance(key, message.get("note"), ours, spec)
         instance.requests = [(n, channel)]
         instance.status_fd = status_r
         self.instances[key] = instance
@@ -250,6 +259,7 @@ class Keeper:
             self.spawn_failed(instance, {"stage": "pidfd", "errno": error.errno, "path": ""})
             return
         self.watch(instance.pidfd, lambda _: self.on_exit(instance))
+        self.notices.announced(instance)
 
     def on_status(self, instance: Instance) -> None:
         """The status pipe closes when the child has executed its program; before that it may say why it could not.
@@ -366,6 +376,20 @@ class Keeper:
         instance = self.by_pid.get(pid)
         if instance is not None:
             self.tell(None, {"ev": name, "id": instance.key})
+
+    def on_notice(self, instance: Instance | None, pid: int, said: dict[str, str]) -> None:
+        """Tell the manager; while it takes nothing only remember that there is something to be told."""
+        if self.manager is None or self.manager.wants_write:
+            if instance is not None:
+                self.untold[instance.key] = instance
+        else:
+            self.tell(None, {"ev": "notify", "id": instance.key if instance else None, "pid": pid, "notices": said})
+
+    def tell_untold(self) -> None:
+        while self.untold and self.manager is not None and not self.manager.wants_write:
+            key, instance = self.untold.popitem()
+            if key in self.instances:
+                self.tell(None, {"ev": "notify", "id": key, "pid": instance.pid, "notices": instance.notices})
 
     def on_reaped(self, pid: int) -> None:
         if pid == self.zygote_pid:

@@ -16,8 +16,12 @@ __all__ = ["Instance", "become", "open_pipes", "start_ticks"]
 class Instance:
     """One child: what was asked, what is held for it, how it ended."""
 
-    def __init__(self, key: str, note: Any, fds: list[int]) -> None:
+    def __init__(self, key: str, note: Any, fds: list[int], spec: dict[str, Any]) -> None:
         self.key = key
+        env = spec.get("env")  # whatever is wrong in a specification is the new child's affair
+        self.marker = env.get("DUENDE_INSTANCE_ID") if isinstance(env, dict) else None  # of all its processes
+        self.uid = spec.get("uid")
+        self.notices: dict[str, str] = {}  # what it has said by sd_notify: the newest of each kind
         self.note = note  # the manager's own words about it, kept for a manager that has lost its memory
         self.fds = fds  # [stdout, stderr] read ends, then the control socket if there is one
         self.has_control = len(fds) > 2
@@ -33,7 +37,7 @@ class Instance:
     def describe(self) -> dict[str, Any]:
         return {
             "id": self.key, "pid": self.pid, "start_ticks": self.start_ticks, "note": self.note,
-            "control": self.has_control, "executed": self.executed, "exit": self.exit,
+            "control": self.has_control, "executed": self.executed, "exit": self.exit, "notices": self.notices,
         }  # fmt: skip
 
 

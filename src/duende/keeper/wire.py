@@ -18,7 +18,7 @@ from typing import Any
 
 __all__ = ["PROTOCOL_VERSION", "Channel", "WireError", "check_request"]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 _HEADER = struct.Struct(">IB")
 # Room for a 10 MiB environment whose every character needs a JSON escape; more is refused as garbage.

@@ -63,7 +63,7 @@ from duende.model.handle import DaemonHandle
 from duende.model.health import HealthStatus
 from duende.model.ids import DaemonId
 from duende.model.platform import Platform
-from duende.system import notify, procfs
+from duende.system import procfs
 from duende.system.cgroup import Cgroup
 from duende.system.process import Identity, open_identified, pidfd_open, send_signal
 
@@ -144,7 +144,6 @@ class NativeAdapter(PlatformAdapter):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._client.connected and not self._records:
             await self._client.quit(_KEEPER_END_S)
-        self._stop_listening()
         self._client.close()
         for record in self._records.values():
             self._close_record(record)
@@ -287,10 +286,7 @@ class NativeAdapter(PlatformAdapter):
     # --- the keeper
 
     async def _connect(self) -> list[KeeperInstance]:
-        found = await self._client.open(have=[str(key) for key in self._records])
-        assert self._client.notify is not None
-        asyncio.get_running_loop().add_reader(self._client.notify.fileno(), self._on_notify)
-        return found
+        return await self._client.open(have=[str(key) for key in self._records])
 
     def _take_over(self, found: KeeperInstance) -> Survey:
         record = self._record(found, None)
@@ -323,13 +319,18 @@ class NativeAdapter(PlatformAdapter):
         else:
             self._drain.add(found.stdout)
             self._drain.add(found.stderr)
-        for message in self._unanswered.notices.take(tree):
-            asyncio.get_running_loop().call_soon(self._notified, record, message)  # after our caller knows of it
+        if found.notices:
+            asyncio.get_running_loop().call_soon(self._notified, record, found.notices)  # after our caller knows of it
         return record
 
     def _on_keeper_event(self, message: dict[str, Any]) -> None:
         if message["ev"] == "zygote-lost":
             self._zygote = None
+            return
+        if message["id"] is None:  # of sd_notify: the keeper does not know the sender; it may be of one that it lost
+            record = self._sender(message["pid"])
+            if record is not None and record.orphan:
+                self._notified(record, message["notices"])
             return
         key = InstanceKey.parse(message["id"])
         record = self._records.get(key)
@@ -344,12 +345,13 @@ class NativeAdapter(PlatformAdapter):
                 self._sink(InstancePaused(record.key))
             case "continued":
                 self._sink(InstanceContinued(record.key))
+            case "notify":
+                self._notified(record, message["notices"])
 
     def _on_keeper_lost(self, why: str) -> None:
         self._zygote = None
         if self._closing or not self._is_open or self._replacing is not None:
             return  # whoever opens sees it too
-        self._stop_listening()
         self._sink(AdapterTrouble(f"{why}; instances go on, a new keeper is started"))
         loop = asyncio.get_running_loop()
         for record in self._records.values():
@@ -383,10 +385,6 @@ class NativeAdapter(PlatformAdapter):
                     self._ended(record, found.exit["code"], found.exit["status"])
         self._sink(AdapterTrouble("a new keeper is there", cleared=True))
 
-    def _stop_listening(self) -> None:
-        if self._client.notify is not None and self._client.notify.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._client.notify.fileno())
-
     async def _warm_up(self) -> None:
         """One zygote for all; whoever asks first starts it, and a failed attempt is not remembered."""
         if self._zygote is None:
@@ -412,19 +410,8 @@ class NativeAdapter(PlatformAdapter):
             case other:
                 self._sink(InstanceNote(record.key, str(other), "", message))
 
-    def _on_notify(self) -> None:
-        assert self._client.notify is not None
-        while (notification := notify.receive(self._client.notify)) is not None:
-            for fd in notification.fds:
-                os.close(fd)
-            record = self._sender(notification.pid)
-            if record is not None:
-                self._notified(record, notification.message)
-            else:
-                self._unanswered.keep_notice(notification.pid, notification.message)
-
-    def _notified(self, record: Record, message: dict[str, list[str]]) -> None:
-        for event in told_by(record.key, message):
+    def _notified(self, record: Record, notices: Mapping[str, str]) -> None:
+        for event in told_by(record.key, notices):
             self._sink(event)
 
     def _sender(self, pid: int) -> Record | None:
@@ -466,7 +453,7 @@ class NativeAdapter(PlatformAdapter):
 
     def _forget_question(self, key: InstanceKey) -> list[dict[str, Any]]:
         """The spawn is answered; returns what was said of the instance before."""
-        return self._unanswered.answered(key, asyncio.get_running_loop().call_soon)
+        return self._unanswered.answered(key)
 
     def _find(self, handle: DaemonHandle) -> Record:
         record = self._by_pid.get(handle.pid or 0)

@@ -36,6 +36,7 @@ class KeeperInstance:
         self.note: dict[str, Any] = message["note"] or {}
         self.executed: bool = message["executed"]
         self.exit: dict[str, Any] | None = message["exit"]
+        self.notices: dict[str, str] = message["notices"]
         # Without descriptors when we have said that we have them, or when this process had none free.
         self.is_incomplete = not fds
         self._fds = fds
@@ -74,7 +75,6 @@ class KeeperClient:
         self.notify_path = directory / "notify.sock"
         self.log_path = directory / "keeper.log"
         self.pid: int | None = None
-        self.notify: socket.socket | None = None
         self._on_event = on_event
         self._on_lost = on_lost
         self._on_stray = on_stray
@@ -97,9 +97,6 @@ class KeeperClient:
         `have` names those whose descriptors we hold already: they need not fit a second time when descriptors are
         short.
         """
-        if self.notify is not None:
-            self.notify.close()  # it comes again, and needs a place
-            self.notify = None
         loop = asyncio.get_running_loop()
         sock = self._connected_socket()
         self._channel = Channel(sock)
@@ -108,9 +105,8 @@ class KeeperClient:
         loop.add_reader(sock.fileno(), self._readable)
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT_S):
-                hello, fds = await self._ask({"op": "hello", "v": PROTOCOL_VERSION, "have": list(have)})
+                hello, _ = await self._ask({"op": "hello", "v": PROTOCOL_VERSION, "have": list(have)})
                 self.pid = hello["pid"]
-                self._take_notify_socket(fds)
                 if len(self._listed) < hello["count"]:
                     await self._list_complete
             if self._channel is None:  # it broke between the answer and us
@@ -129,9 +125,6 @@ class KeeperClient:
     def close(self) -> None:
         """Leave; the keeper goes on."""
         self._disconnect()
-        if self.notify is not None:
-            self.notify.close()
-            self.notify = None
         self._let_go_of_process(0.0)
 
     def open_notify_to_others(self) -> None:
@@ -233,12 +226,6 @@ class KeeperClient:
             except subprocess.TimeoutExpired:
                 self._process.returncode = 0
             self._process = None
-
-    def _take_notify_socket(self, fds: list[int]) -> None:
-        if not fds:
-            raise PlatformIoError("no descriptor is free for the sd_notify socket (RLIMIT_NOFILE)")
-        self.notify = socket.socket(fileno=fds[0])
-        self.notify.setblocking(False)
 
     async def _ask(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         """Send a request and await its reply. EOFError when the keeper goes away first."""
