@@ -440,6 +440,34 @@ def test_kill_mode_process_leaves_children_and_control_group_signals_all(play: P
     play(scene)
 
 
+@pytest.mark.parametrize("base", ["detect", None])
+def test_kill_mode_control_group_gives_all_of_the_tree_its_time(play: Play, folder: Path, base: Any) -> None:
+    """Also those that take longer than the leader; what does not end by then is killed, and so is all after `kill`."""
+    said = folder / "said"
+    slow = f"(trap 'sleep 0.3; echo flushed >> {said}; exit 0' TERM; echo up >> {said}; while :; do sleep 0.05; done)"
+    deaf = f"(trap '' TERM; echo up >> {said}; while :; do sleep 0.05; done)"
+
+    async def scene(bench: Bench) -> None:
+        for n, (child, timeout, last) in enumerate(
+            ((slow, 20.0, "flushed"), (deaf, 0.3, "up"), (deaf, 20.0, "up")), start=1
+        ):
+            said.unlink(missing_ok=True)
+            spawned = await bench.spawn(
+                "sh", "-c", f"{child} & exec sleep 1000", instance=n, kill_mode=KillMode.CONTROL_GROUP,
+                shutdown_timeout=timeout,
+            )  # fmt: skip
+            await until(lambda: said.exists() and said.read_text() == "up\n", "the child")
+            await bench.adapter.signal(spawned.handle, 15, tree=True)
+            if n == 3:
+                await until(lambda: not is_alive(spawned.handle.pid or 0), "the leader's end")  # noqa: B023
+                await bench.adapter.kill(spawned.handle)
+            exited = await bench.end(instance=n)
+            assert (exited.exit.signal, exited.survivors) == (15, ())
+            assert said.read_text().split()[-1] == last
+
+    play(scene, base=base)
+
+
 def test_out_of_memory_is_told_with_the_limit(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         if bench.adapter.cgroups.base is None:

@@ -20,7 +20,7 @@ from duende.adapters.base import (
     InstancePaused,
     InstanceReady,
 )
-from duende.config.daemon import ReadyConfig
+from duende.config.daemon import KillMode, ReadyConfig
 from duende.errors import PlatformError, PlatformIoError
 from duende.model.exits import ExitReason
 from duende.system.process import set_child_subreaper
@@ -260,13 +260,78 @@ def test_adopting_needs_that_very_process(play: Play) -> None:
         key = InstanceKey("d", 1)
         bench.adapter._records.pop(key)
         wrong = type(spawned.handle).from_json({**spawned.handle.to_json()})
+        nobodys = {"marker": "nobody.1", "cgroup": None}  # what it has left behind would be ended
         for change in ({"start_ticks": data["start_ticks"] + 1}, {"boot_id": "0"}, {"pid": 2**22 - 1}):
-            stranger = type(wrong).native(wrong.id, **{"pid": wrong.pid, **data, **change})
+            stranger = type(wrong).native(wrong.id, **{"pid": wrong.pid, **data, **nobodys, **change})
             assert not await bench.adapter.adopt(key, stranger)
         assert await bench.adapter.adopt(key, wrong)
         await bench.adapter.kill(wrong)
         exited = await bench.event(InstanceExited)
         assert exited.exit.reason in (ExitReason.SIGNAL, ExitReason.UNKNOWN)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("base", ["detect", None])
+@pytest.mark.parametrize("kill_mode", [KillMode.MIXED, KillMode.PROCESS])
+def test_what_a_leader_left_behind_while_nobody_was_there_does_not_live_beside_the_next(
+    play: Play, base: Any, kill_mode: KillMode
+) -> None:
+    async def scene(bench: Bench) -> None:
+        spawned = await bench.spawn("sh", "-c", "sleep 1000 & exec sleep 1000", kill_mode=kill_mode)
+        (child,) = await until(lambda: [pid for pid in bench.living() if pid != spawned.handle.pid], "the child")
+        keeper = bench.adapter.keeper_pid or 0
+        bench.adapter._closing = True
+        for pid in (keeper, spawned.handle.pid or 0):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not is_alive(keeper) and not is_alive(spawned.handle.pid or 0), "their end")
+        await until(lambda: not os.path.exists(f"/proc/{spawned.handle.pid}"), "its being reaped by PID 1")
+        assert await _change_adapter(bench) == []
+        assert not await bench.adapter.adopt(InstanceKey("d", 1), spawned.handle)
+        assert is_alive(child) is (kill_mode is KillMode.PROCESS)
+
+    play(scene, base=base)
+
+
+def test_a_pause_is_seen_without_a_keeper(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        spawned = await bench.spawn("sleep", "1000")
+        pid = spawned.handle.pid or 0
+        os.kill(pid, signal.SIGSTOP)
+        await bench.event(InstancePaused)
+        os.kill(bench.adapter.keeper_pid or 0, signal.SIGKILL)
+        while not (await bench.event(AdapterTrouble)).cleared:
+            pass
+        os.kill(pid, signal.SIGCONT)
+        await bench.event(InstanceContinued)
+        os.kill(pid, signal.SIGSTOP)
+        await bench.event(InstancePaused)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("duende.adapters.native.orphans._LOOK_S", 0.02)
+        play(scene)
+
+
+def test_a_start_that_is_repeated_after_a_takeover_finds_its_instance_alive(play: Play) -> None:
+    """It executes just between the new manager's hello and its question."""
+
+    async def scene(bench: Bench) -> None:
+        for n in range(1, 13):
+            starting = asyncio.ensure_future(bench.spawn("sleep", "1000", instance=n))
+            await asyncio.sleep(0)  # it is asked
+            bench.adapter._closing = True  # and then this manager does nothing any more
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            bench.adapter._client.close()
+            bench.adapter = bench.new_adapter()
+            await bench.open()
+            await asyncio.sleep(0.0004 * n)
+            spawned = await bench.spawn("sleep", "1000", instance=n)
+            assert await until(bench.living, "the instance") == [spawned.handle.pid]
+            await asyncio.sleep(0.005)  # a stray would be killed by now
+            assert is_alive(spawned.handle.pid or 0)
+            await bench.adapter.kill(spawned.handle)
+            await bench.end(instance=n)
 
     play(scene)
 

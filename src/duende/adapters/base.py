@@ -24,6 +24,8 @@ __all__ = [
     "AdapterEvent",
     "AdapterTrouble",
     "Capabilities",
+    "InstanceAlive",
+    "InstanceAsksTime",
     "InstanceContinued",
     "InstanceExited",
     "InstanceKey",
@@ -31,6 +33,7 @@ __all__ = [
     "InstancePaused",
     "InstanceReady",
     "InstanceReport",
+    "InstanceWatchdog",
     "PlatformAdapter",
     "Probe",
     "Spawned",
@@ -162,6 +165,31 @@ class InstanceNote:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceAlive:
+    """It gave a sign of life (WATCHDOG=1) at `heard_s` on the monotonic clock; with `is_trouble` of the opposite."""
+
+    key: InstanceKey
+    heard_s: float
+    is_trouble: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceWatchdog:
+    """It wants another limit for its silence (WATCHDOG_USEC); 0: none."""
+
+    key: InstanceKey
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceAsksTime:
+    """Its start or stop shall have so many seconds from now (EXTEND_TIMEOUT_USEC)."""
+
+    key: InstanceKey
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterTrouble:
     """The platform itself is in trouble (`cleared` False) or well again; shown as an alert."""
 
@@ -169,7 +197,10 @@ class AdapterTrouble:
     cleared: bool = False
 
 
-AdapterEvent = InstanceReady | InstanceExited | InstancePaused | InstanceContinued | InstanceNote | AdapterTrouble
+AdapterEvent = (
+    InstanceReady | InstanceExited | InstancePaused | InstanceContinued | InstanceNote | InstanceAlive
+    | InstanceWatchdog | InstanceAsksTime | AdapterTrouble
+)  # fmt: skip
 EventSink = Callable[[AdapterEvent], None]
 
 

@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,19 +36,20 @@ from duende.adapters.base import (
     Spawned,
     Survey,
 )
-from duende.adapters.native import render
+from duende.adapters.native import places, render
 from duende.adapters.native.cgroups import InstanceCgroups
 from duende.adapters.native.client import KeeperClient, KeeperInstance
 from duende.adapters.native.control import ControlLine
 from duende.adapters.native.notices import Unanswered, told_by
-from duende.adapters.native.orphans import exit_of_orphan
+from duende.adapters.native.orphans import Orphans
 from duende.adapters.native.output import Drain, reopen_output
 from duende.adapters.native.record import Record, end_tree, left_behind, oom_kills
-from duende.adapters.native.strays import Strays
+from duende.adapters.native.strays import Strays, end_remains
 from duende.adapters.native.tree import Tree, marker_of
 from duende.adapters.native.users import look_up
+from duende.adapters.native.warmth import Warmth
 from duende.config.check import environment_problems
-from duende.config.daemon import DaemonConfig, KillMode, ReadyConfig
+from duende.config.daemon import DaemonConfig, KillMode
 from duende.errors import (
     ConfigError,
     NotFound,
@@ -69,7 +70,9 @@ from duende.system.process import Identity, open_identified, pidfd_open, send_si
 
 __all__ = ["NativeAdapter", "OutputSink"]
 
+_ENDING = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: to a whole tree they ask it to end
 _KEEPER_END_S = 5.0  # for the last it holds: a start that was given up, an exit whose release is on its way
+_SETTLED_S = 1.0  # after a takeover all starts that have to be repeated are under way by then
 _KEEPER_RETRY_S = 1.0  # after a keeper that could not be started: no memory, no descriptors
 
 OutputSink = Callable[[InstanceKey, DaemonConfig | None, int, int], None]
@@ -88,7 +91,7 @@ class NativeAdapter(PlatformAdapter):
 
     def __init__(
         self, directory: Path | None = None, *, stack: str = "library", on_output: OutputSink | None = None,
-        base_environment: Mapping[str, str] | None = None,
+        base_environment: Mapping[str, str] | None = None, worker_places: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._temporary = tempfile.TemporaryDirectory(prefix="duende-") if directory is None else None
         self.directory = directory or Path(self._temporary.name if self._temporary else "")
@@ -96,21 +99,24 @@ class NativeAdapter(PlatformAdapter):
         # Two stacks may have one name (of two users, in two runtime directories) and one parent cgroup.
         self.cgroups = InstanceCgroups(f"{stack}.{zlib.crc32(os.fsencode(self.directory)):08x}")
         self.on_output = on_output
+        self._worker_places = places.of_stack(stack, worker_places or {})
         self.base_environment = dict(os.environ if base_environment is None else base_environment)
         self._strays = Strays(
             lambda key: self._client.release(key),
             lambda text: self._sink(AdapterTrouble(text)),
             lambda key: key in self._records,
         )
-        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._strays.end)
+        self._client = KeeperClient(self.directory, self._on_keeper_event, self._on_keeper_lost, self._strays.reported)
+        self._orphans = Orphans(self._own, self._finish, lambda event: self._sink(event))
         self._records: dict[InstanceKey, Record] = {}
         self._by_pid: dict[int, Record] = {}  # a number is held as a zombie until `release`, so it is unique here
         self._unanswered = Unanswered()
         self._drain = Drain()
         self._sink: EventSink = lambda event: None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._zygote: asyncio.Task[int] | None = None
+        self._warmth = Warmth(self._client, self.base_environment)
         self._replacing: asyncio.Task[None] | None = None
+        self._settling: asyncio.TimerHandle | None = None
         self._is_open = False
         self._closing = False
 
@@ -134,6 +140,7 @@ class NativeAdapter(PlatformAdapter):
         self.cgroups.detect()
         surveys = [self._take_over(found) for found in await self._connect()]
         self._is_open, self._unanswered.until_open = True, False
+        self._settling = asyncio.get_running_loop().call_later(_SETTLED_S, self._strays.settle)
         return surveys
 
     async def close(self) -> None:
@@ -142,12 +149,16 @@ class NativeAdapter(PlatformAdapter):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._settling is not None:
+            self._settling.cancel()
+        self._strays.settle()
         if self._client.connected and not self._records:
-            await self._client.quit(_KEEPER_END_S)
+            await self._client.quit(0.0 if self._unanswered else _KEEPER_END_S)
         self._client.close()
         for record in self._records.values():
             self._close_record(record)
         self._records.clear()
+        self._orphans.close()
         self._drain.close()
         if self._temporary is not None and not self._client.socket_path.exists():
             self._temporary.cleanup()
@@ -159,22 +170,31 @@ class NativeAdapter(PlatformAdapter):
 
     async def spawn(self, config: DaemonConfig, id: DaemonId, instance: int = 1) -> Spawned:
         """Make an instance; see the contract."""
+        with self._strays.claim(InstanceKey(config.name, instance)):
+            return await self._spawn(config, id, instance)
+
+    async def _spawn(self, config: DaemonConfig, id: DaemonId, instance: int) -> Spawned:
         if not self._client.connected:
             raise PlatformIoError("the keeper is not there; it is being started again")
         key = InstanceKey(config.name, instance)
         account = look_up(config.user, config.group)
         env = render.environment(config, id, instance, self.base_environment, account, self._client.notify_path)
-        if config.ready.notify and account.uid not in (None, os.geteuid()):
+        if config.may_notify and account.uid not in (None, os.geteuid()):
             self._client.open_notify_to_others()
         if config.daemon is not None:
-            await self._warm_up()
+            await self._warmth.ensure()
         elif problems := environment_problems(env, config.command or ()):
             raise ConfigError("cannot be executed: " + "; ".join(f"{one.reason} ({one.hint})" for one in problems))
-        awaits_ready = config.daemon is not None or config.ready != ReadyConfig()
+        awaits_ready = config.awaits_ready
         if (present := self._records.get(key)) is not None:
             return Spawned(present.handle, awaits_ready, present.gaps)
-        cgroup, gaps = self.cgroups.make(config, instance, keep=key in self._unanswered)
-        spec = render.spawn_spec(config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [])
+        # Its cgroup may be that of a start under way: asked for here, or by the manager before us.
+        keep = key in self._unanswered or (self._strays.are_held and self._client.found_running)
+        cgroup, gaps = self.cgroups.make(config, instance, keep=keep)
+        spec = render.spawn_spec(
+            config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [],
+            worker=places.for_worker(config, account, self.base_environment, self._worker_places),
+        )  # fmt: skip
         note = render.note(config, id, env[render.MARKER], cgroup, gaps, awaits_ready=awaits_ready)
         self._unanswered.ask(key)
         try:
@@ -202,6 +222,8 @@ class NativeAdapter(PlatformAdapter):
         record = self._find(handle)
         try:
             if tree:
+                if signal in _ENDING and record.config is not None:
+                    record.asked_until_s = time.monotonic() + record.config.stop_limit
                 record.tree.signal(signal)
             else:
                 send_signal(record.pidfd, signal)
@@ -221,7 +243,8 @@ class NativeAdapter(PlatformAdapter):
 
     async def kill(self, handle: DaemonHandle, *, leader_only: bool = False) -> None:
         """SIGKILL. With a cgroup that is one write (cgroup.kill) for the whole tree."""
-        record = self._find(handle)
+        record = self._find(handle, ending=True)
+        record.asked_until_s = 0.0
         with contextlib.suppress(NotFound):  # it has ended meanwhile; the exit is on its way
             if leader_only:
                 send_signal(record.pidfd, 9)
@@ -269,11 +292,14 @@ class NativeAdapter(PlatformAdapter):
         data = handle.data
         pidfd = open_identified(Identity(data["pid"], data["start_ticks"], data["boot_id"]))
         if pidfd is None:
+            if data.get("kill_mode") != KillMode.PROCESS.value:
+                await end_remains(data)
             return False
         cgroup = Cgroup.from_json(data["cgroup"]) if data.get("cgroup") else None
-        record = Record(key, handle, Tree(data["pid"], data["marker"], cgroup), pidfd, None, orphan=True)
+        record = Record(key, handle, Tree(data["pid"], data["marker"], cgroup), pidfd, None)
         self._records[key] = self._by_pid[record.tree.leader] = record
-        asyncio.get_running_loop().add_reader(pidfd, self._orphan_ended, record)
+        self._sink(InstanceContinued(key))  # unless the look that follows finds it stopped
+        self._orphans.watch(record)
         if self.on_output is not None:
             try:
                 streams = reopen_output(data["pid"])
@@ -293,7 +319,8 @@ class NativeAdapter(PlatformAdapter):
         if found.exit is not None:
             self._ended(record, found.exit["code"], found.exit["status"])
         elif (stat_now := procfs.stat(found.pid)) is not None:  # it may have changed while nobody was there to be told
-            self._sink(InstancePaused(record.key) if stat_now.state in "Tt" else InstanceContinued(record.key))
+            record.is_paused = stat_now.state in "Tt"
+            self._sink(InstancePaused(record.key) if record.is_paused else InstanceContinued(record.key))
         for message in self._unanswered.said_of(record.key):
             asyncio.get_running_loop().call_soon(self._on_keeper_event, message)
         return Survey(record.key, record.handle, found.note)
@@ -325,7 +352,7 @@ class NativeAdapter(PlatformAdapter):
 
     def _on_keeper_event(self, message: dict[str, Any]) -> None:
         if message["ev"] == "zygote-lost":
-            self._zygote = None
+            self._warmth.lost()
             return
         if message["id"] is None:  # of sd_notify: the keeper does not know the sender; it may be of one that it lost
             record = self._sender(message["pid"])
@@ -342,23 +369,26 @@ class NativeAdapter(PlatformAdapter):
             case "exit":
                 self._ended(record, message["code"], message["status"])
             case "stopped":
+                record.is_paused = True
                 self._sink(InstancePaused(record.key))
             case "continued":
+                record.is_paused = False
                 self._sink(InstanceContinued(record.key))
             case "notify":
                 self._notified(record, message["notices"])
 
     def _on_keeper_lost(self, why: str) -> None:
-        self._zygote = None
+        self._warmth.lost()
         if self._closing or not self._is_open or self._replacing is not None:
             return  # whoever opens sees it too
         self._sink(AdapterTrouble(f"{why}; instances go on, a new keeper is started"))
-        loop = asyncio.get_running_loop()
-        for record in self._records.values():
-            if record.exit is None and not record.orphan:
-                record.orphan = True
-                loop.add_reader(record.pidfd, self._orphan_ended, record)
+        self._orphan_all_but(())
         self._replacing = self._own(self._replace_keeper())
+
+    def _orphan_all_but(self, known: Collection[InstanceKey]) -> None:
+        for key, record in self._records.items():
+            if key not in known and record.exit is None and not record.orphan:
+                self._orphans.watch(record)
 
     async def _replace_keeper(self) -> None:
         told = ""
@@ -378,25 +408,14 @@ class NativeAdapter(PlatformAdapter):
                 self._strays.end(found)
                 continue
             found.close()
-            if record is not None and record.orphan and record.exit is None:
-                asyncio.get_running_loop().remove_reader(record.pidfd)
-                record.orphan = False
+            if record.exit is None:
+                self._orphans.leave(record)
+                self._notified(record, found.notices)
                 if found.exit is not None:
                     self._ended(record, found.exit["code"], found.exit["status"])
+        # Also one whose answer came in the same moment in which the keeper was lost.
+        self._orphan_all_but({InstanceKey.parse(found.key) for found in known})
         self._sink(AdapterTrouble("a new keeper is there", cleared=True))
-
-    async def _warm_up(self) -> None:
-        """One zygote for all; whoever asks first starts it, and a failed attempt is not remembered."""
-        if self._zygote is None:
-            argv = render.zygote_argv()
-            self._zygote = asyncio.ensure_future(
-                self._client.start_zygote(argv, render.zygote_environment(self.base_environment))
-            )
-        try:
-            await asyncio.shield(self._zygote)
-        except (PlatformError, EOFError) as error:
-            self._zygote = None
-            raise PlatformIoError(f"no warm process for Python classes: {error}") from error
 
     # --- what instances say and how they end
 
@@ -408,10 +427,10 @@ class NativeAdapter(PlatformAdapter):
                 record.last_words = message
                 self._sink(InstanceNote(record.key, "failed", str(message.get("error", "")), message))
             case other:
-                self._sink(InstanceNote(record.key, str(other), "", message))
+                self._sink(InstanceNote(record.key, str(other), str(message.get("text", "")), message))
 
     def _notified(self, record: Record, notices: Mapping[str, str]) -> None:
-        for event in told_by(record.key, notices):
+        for event in told_by(record.key, notices, now_s=time.monotonic()):
             self._sink(event)
 
     def _sender(self, pid: int) -> Record | None:
@@ -420,13 +439,6 @@ class NativeAdapter(PlatformAdapter):
             return leader
         marker = marker_of(pid)
         return next((record for record in self._records.values() if record.tree.marker == marker), None)
-
-    def _orphan_ended(self, record: Record) -> None:
-        async def finish() -> None:
-            self._finish(record, await exit_of_orphan(record.pidfd, record.tree.leader, at_s=time.time()))
-
-        asyncio.get_running_loop().remove_reader(record.pidfd)
-        self._own(finish())
 
     def _ended(self, record: Record, code: int, status: int) -> None:
         kills = oom_kills(record) if status == 9 else 0
@@ -455,9 +467,11 @@ class NativeAdapter(PlatformAdapter):
         """The spawn is answered; returns what was said of the instance before."""
         return self._unanswered.answered(key)
 
-    def _find(self, handle: DaemonHandle) -> Record:
+    def _find(self, handle: DaemonHandle, *, ending: bool = False) -> Record:
+        """With `ending` also one whose leader has ended, and whose tree has not."""
         record = self._by_pid.get(handle.pid or 0)
-        if record is None or record.handle != handle or record.exit is not None:
+        is_over = record is None or (record.exit is not None and not (ending and record.asked_until_s))
+        if record is None or record.handle != handle or is_over:
             raise NotFound(f"{handle} has ended")
         return record
 
@@ -468,7 +482,7 @@ class NativeAdapter(PlatformAdapter):
         return record.control
 
     def _close_record(self, record: Record) -> None:
-        asyncio.get_running_loop().remove_reader(record.pidfd)
+        self._orphans.leave(record)
         if record.control is not None:
             record.control.close()
         os.close(record.pidfd)
@@ -476,5 +490,11 @@ class NativeAdapter(PlatformAdapter):
     def _own(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
         return task
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # a bug of ours must be seen
+            self._sink(AdapterTrouble(f"internal error: {type(error).__name__}: {error}"))
+            asyncio.get_running_loop().call_exception_handler({"message": "in the native adapter", "exception": error})

@@ -75,6 +75,7 @@ class KeeperClient:
         self.notify_path = directory / "notify.sock"
         self.log_path = directory / "keeper.log"
         self.pid: int | None = None
+        self.found_running = False  # the keeper was there already
         self._on_event = on_event
         self._on_lost = on_lost
         self._on_stray = on_stray
@@ -184,8 +185,10 @@ class KeeperClient:
         try:
             try:
                 sock.connect(str(self.socket_path))
+                self.found_running = True
             except (FileNotFoundError, ConnectionRefusedError):
                 self._start_keeper()
+                self.found_running = False
                 sock.connect(str(self.socket_path))
         except OSError as error:
             sock.close()

@@ -1,4 +1,4 @@
-"""How a process ended whose parent was not (or is no longer) the keeper."""
+"""Instances whose parent is no longer the keeper: how they fare, and how they ended."""
 
 from __future__ import annotations
 
@@ -6,16 +6,80 @@ import asyncio
 import contextlib
 import os
 import select
+import time
+from collections.abc import Callable
 from itertools import takewhile
+from typing import Any
 
+from duende.adapters.base import EventSink, InstanceContinued, InstancePaused
+from duende.adapters.native.record import Record
 from duende.errors import PlatformError
 from duende.model.exits import ExitInfo
+from duende.system import procfs
 from duende.system.process import exit_status_of
 
-__all__ = ["exit_of_orphan"]
+__all__ = ["Orphans", "exit_of_orphan"]
+
+_LOOK_S = 1.0  # between looks whether one was stopped or goes on
 
 # Whoever became its parent reaps it: an init at once, some programs that are PID 1 of a container every second or so.
 _REAPED_WITHIN_S = 5.0
+
+
+class Orphans:
+    """Watches them. `ended(record, exit)` is told of an end, `sink` of SIGSTOP and SIGCONT. The kernel tells nobody of
+    these but the parent: so they are looked for, as long as there are orphans.
+    """
+
+    def __init__(
+        self, own: Callable[[Any], object], ended: Callable[[Record, ExitInfo], None], sink: EventSink
+    ) -> None:
+        self._own = own
+        self._ended = ended
+        self._sink = sink
+        self._records: list[Record] = []
+        self._next_look: asyncio.TimerHandle | None = None
+
+    def watch(self, record: Record) -> None:
+        """Its keeper is gone."""
+        record.orphan = True
+        self._records.append(record)
+        asyncio.get_running_loop().add_reader(record.pidfd, self._over, record)
+        self._look()
+
+    def leave(self, record: Record) -> None:
+        """Its keeper was only out of reach, or it is released."""
+        if record in self._records:
+            self._records.remove(record)
+            asyncio.get_running_loop().remove_reader(record.pidfd)
+            record.orphan = False
+
+    def close(self) -> None:
+        """Stop looking; the readers end with their pidfds."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._records.clear()
+
+    def _over(self, record: Record) -> None:
+        async def finish() -> None:
+            self._ended(record, await exit_of_orphan(record.pidfd, record.tree.leader, at_s=time.time()))
+
+        self._records.remove(record)
+        asyncio.get_running_loop().remove_reader(record.pidfd)
+        self._own(finish())
+
+    def _look(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        for record in self._records:
+            stat = procfs.stat(record.tree.leader)
+            is_paused = stat is not None and stat.state in "Tt"
+            if is_paused is not record.is_paused:
+                record.is_paused = is_paused
+                self._sink(InstancePaused(record.key) if is_paused else InstanceContinued(record.key))
+        if self._records:
+            self._next_look = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
 
 async def exit_of_orphan(pidfd: int, pid: int, *, at_s: float) -> ExitInfo:

@@ -21,6 +21,7 @@ __all__ = ["Record", "end_tree", "left_behind", "oom_kills"]
 # How long the rest of a tree may take to die after SIGKILL before its exit is reported with survivors. Processes in
 # uninterruptible sleep (state D) may take for ever; the daemon must not.
 _TREE_DEATH_S = 5.0
+_ASKED_LOOK_S = 0.2  # that the time was taken away is no event of the cgroup
 _TREE_LOOK_S = 0.01  # between looks where the kernel has no event for an empty tree (cgroup v1, no cgroup)
 
 
@@ -35,9 +36,11 @@ class Record:
     config: DaemonConfig | None  # None for one that an earlier manager started
     control: ControlLine | None = None
     orphan: bool = False
+    is_paused: bool = False
     exit: ExitInfo | None = None
     ending: asyncio.Task[None] | None = None
     last_words: dict[str, Any] = field(default_factory=dict)
+    asked_until_s: float = 0.0  # the whole tree was signalled to end, and has its time until then (time.monotonic)
     gaps: tuple[str, ...] = ()  # limits that are not enforced
 
 
@@ -62,7 +65,12 @@ def left_behind(record: Record) -> bool:
 
 
 async def end_tree(record: Record, trouble: Callable[[str], None]) -> tuple[str, ...]:
-    """Kill what the leader left behind and wait until it is gone; returns who is still there when time is up."""
+    """Kill what the leader left behind and wait until it is gone; returns who is still there when time is up.
+
+    A tree that was asked to end as a whole (kill mode control-group) has its time first; `kill` takes it away.
+    """
+    while time.monotonic() < record.asked_until_s and left_behind(record):
+        await _change(record)
     deadline_s = time.monotonic() + _TREE_DEATH_S
     told = ""
     while time.monotonic() < deadline_s:
@@ -78,6 +86,19 @@ async def end_tree(record: Record, trouble: Callable[[str], None]) -> tuple[str,
         return record.tree.survivors()
     except (PlatformError, OSError) as error:
         return (f"unknown ({error})",)
+
+
+async def _change(record: Record) -> None:
+    """Wait until its tree may have become empty, or a little."""
+    watch = record.tree.cgroup.watch_empty() if record.tree.cgroup is not None else None
+    if watch is None:
+        await asyncio.sleep(_TREE_LOOK_S)
+        return
+    try:
+        if watch.populated():
+            await _readable(watch.fileno(), _ASKED_LOOK_S)
+    finally:
+        watch.close()
 
 
 async def _end_tree_once(record: Record, deadline_s: float) -> bool:

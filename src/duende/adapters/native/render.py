@@ -72,15 +72,18 @@ def environment(
     env["DUENDE_DAEMON"] = config.name
     env["DUENDE_DAEMON_ID"] = str(id)
     env[MARKER] = f"{id}.{instance}"
-    if config.ready.notify and notify_path is not None:
+    if config.may_notify and notify_path is not None:
         env["NOTIFY_SOCKET"] = str(notify_path)
+        if config.watchdog is not None:  # WATCHDOG_PID is added by the child itself
+            env["WATCHDOG_USEC"] = str(round(config.watchdog.timeout * 1e6))
     return env
 
 
 def spawn_spec(
-    config: DaemonConfig, id: DaemonId, env: dict[str, str], account: Account, *, cgroup_procs: list[str]
-) -> dict[str, Any]:
-    """What the keeper needs (see duende/keeper/child.py)."""
+    config: DaemonConfig, id: DaemonId, env: dict[str, str], account: Account, *, cgroup_procs: list[str],
+    worker: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What the keeper needs (see duende/keeper/child.py); `worker` is added to what a Python class is told."""
     rlimits: dict[str, tuple[int, int]] = {}
     if config.resources.open_files_max:
         rlimits["NOFILE"] = (config.resources.open_files_max, config.resources.open_files_max)
@@ -99,10 +102,10 @@ def spawn_spec(
     }
     if config.daemon is None:
         assert config.command is not None
-        return {**spec, "argv": list(config.command)}
+        return {**spec, "argv": list(config.command), "ready_fd": config.ready.fd}
     root = _package_root()
     code = f"import sys; sys.path.insert(0, {root!r}); from duende.worker.__main__ import main; main()"
-    spec["memfiles"] = {"DUENDE_WORKER_SPEC_FD": json.dumps(worker_spec(config, id))}
+    spec["memfiles"] = {"DUENDE_WORKER_SPEC_FD": json.dumps({**worker_spec(config, id), **(worker or {})})}
     return {**spec, "argv": [sys.executable, "-c", code], "control": True, "zygote": not _needs_cold_start(config)}
 
 
@@ -121,7 +124,7 @@ def worker_spec(config: DaemonConfig, id: DaemonId) -> dict[str, Any]:
         "name": config.name,
         "id": str(id),
         "settings": dict(config.settings),
-        "shutdown_timeout_s": config.shutdown_timeout,
+        "shutdown_timeout_s": config.stop_limit,
         "sys_path": [*search, *_source_folders(config), folder],
         "config": {
             "name": config.name,
@@ -214,6 +217,8 @@ def spawn_error(error: Mapping[str, Any], config: DaemonConfig) -> PlatformError
             text = (
                 f"cannot set the limit {path}: {words} ({name}); a hard limit can't be raised without CAP_SYS_RESOURCE"
             )
+        case "ready fd":
+            text = f"cannot give it descriptor {path}: {words} ({name}); open_files_max must be larger"
         case "fork" | "pipe" | "pidfd" | "zygote":
             text = f"cannot start a process ({stage}): {words} ({name}); it is tried again later"
         case _:

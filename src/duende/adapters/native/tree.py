@@ -16,7 +16,7 @@ from duende.system import procfs
 from duende.system.cgroup import Cgroup
 from duende.system.process import pidfd_open, send_signal
 
-__all__ = ["Tree", "kill_marked", "marker_of"]
+__all__ = ["Tree", "is_marked_alive", "kill_marked", "marker_of"]
 
 _KILL_ROUNDS = 20  # a tree that forks while it is killed loses a generation each round
 
@@ -80,6 +80,11 @@ def kill_marked(marker: str) -> None:
             return
         for pid in pids:
             _send(pid, 9)
+
+
+def is_marked_alive(marker: str) -> bool:
+    """Whether a process lives that says it is part of that instance."""
+    return any(marker_of(pid) == marker and _alive(pid) for pid in procfs.list_pids())
 
 
 def marker_of(pid: int) -> str | None:
