@@ -50,6 +50,7 @@ def test_health_is_answered_while_run_blocks(start):
 @pytest.mark.parametrize(("kind", "wait"), [("def", "ctx.wait_shutdown()"), ("async def", "await ctx.wait_shutdown()")])
 def test_a_check_that_hangs_is_not_started_twice(start, kind, wait):
     check = f"{kind} health_check(self): print('asked'); ctx = self.ctx; {wait}; return True"
+    # The last wait is for the check, which ends by the same shutdown, to be done before the process is.
     run = "async def run(self, ctx): self.ctx = ctx; print('set'); await ctx.wait_shutdown(); await asyncio.sleep(0.1)"
     instance = start(_daemon(check, run=run))
     instance.event("ready")

@@ -151,7 +151,7 @@ def test_a_loop_that_ignores_shutdown_lets_others_run(ctx):
 
         ctx.deliver(Signal.TERM)
         task = asyncio.create_task(ignores())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the others: it comes back although that one is always ready to go on
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return True

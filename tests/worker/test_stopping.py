@@ -159,16 +159,20 @@ class D(duende.Daemon):
 
 
 @pytest.mark.parametrize("run", ["def", "async def"])
-def test_a_stop_during_a_blocking_init_waits_for_it_and_skips_run(start, run):
+def test_a_stop_during_a_blocking_init_waits_for_it_and_skips_run(start, run, tmp_path):
+    go = tmp_path / "go"
     source = f"""
 class D(duende.Daemon):
-    def init(self, config): print("in init"); sys.stdin = None; time.sleep(0.2)
+    def init(self, config):
+        print("in init")
+        while not os.path.exists({str(go)!r}): time.sleep(0.01)  # blocking, until the signal has been sent
     {run} run(self, ctx): print("ran")
     {run} shutdown(self, timeout): print("shutdown")
 """
     instance = start(source)
     instance.until("in init\n")
     instance.signal(signal.SIGTERM)
+    go.touch()
     assert instance.wait() == 0
     assert instance.stdout == "in init\nshutdown\n"
 

@@ -11,13 +11,19 @@ import asyncio
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from duende.model.signals import Signal
+from duende.worker.places import Places
 
 if TYPE_CHECKING:
     from duende.config.daemon import DaemonConfig
+    from duende.model.restart import RestartConfig, RestartPolicy
+    from duende.worker.children import Child
+    from duende.worker.kept import KeptState
+    from duende.worker.scope import OwnedTask, Scope
+    from duende.worker.services import Service
 
 __all__ = ["DaemonContext"]
 
@@ -37,8 +43,12 @@ _NOT_YET = _NotYet()
 class DaemonContext:
     """The daemon's view of the outside while it runs; every method may be called from any thread."""
 
-    def __init__(self, config: DaemonConfig) -> None:
+    def __init__(self, config: DaemonConfig, places: Places | None = None, parent: DaemonContext | None = None) -> None:
         self.config = config
+        self.places = places or Places()
+        self._parent = parent
+        self._state: KeptState | None = None
+        self._scope: Scope | None = None
         self._queue: deque[Signal] = deque()
         self._should_shutdown = False
         self._changed = threading.Condition()
@@ -46,7 +56,7 @@ class DaemonContext:
 
     @property
     def should_shutdown(self) -> bool:
-        """Whether SIGTERM, SIGINT or SIGQUIT has asked to stop; never becomes false again."""
+        """Whether SIGTERM, SIGINT or SIGQUIT has asked to stop, or `run` has ended; never becomes false again."""
         return self._should_shutdown
 
     def try_recv_signal(self) -> Signal | None:
@@ -82,6 +92,79 @@ class DaemonContext:
             self._queue.append(signal)
             if signal in STOPPING_SIGNALS:
                 self._should_shutdown = True
+        self.notify()
+
+    # --- what a daemon begins and keeps
+
+    def task(self, work: Any, *args: Any, name: str | None = None, on_error: str = "end") -> OwnedTask:
+        """Begin a task that belongs to the daemon: a coroutine, or something to call with `args`.
+
+        What is `async def` runs on the event loop, a `def` in a thread of its own. It is cancelled and awaited when the
+        daemon ends (a `def` has to look at `should_shutdown`). An exception ends the daemon, with its traceback and
+        exit code 1; with `on_error="log"` it is only logged and counted. RuntimeError in `init` and when the daemon
+        is ending; ValueError when a task of that name is under way.
+        """
+        return self._need_scope("ctx.task").task(work, args, name, on_error)
+
+    def supervise(
+        self, name: str, service: Service, *, restart: RestartConfig | RestartPolicy | str = "on-failure",
+        group: str = "", essential: bool = True, settings: Mapping[str, Any] | None = None,
+        start_timeout: float = 60.0, shutdown_timeout: float = 10.0,
+    ) -> Child:  # fmt: skip
+        """Begin a child: a service inside this process, restarted by the rules that duende has for daemons.
+
+        `service` is a class derived from `Daemon` (or a `functools.partial` of one), made anew for each start; or a
+        function, `def` or `async def`, that gets a context of its own. Its end with an exception is a failure. A child
+        that is given up ends the daemon, unless it is not `essential`. Children of one `group` are restarted together
+        as `ctx.group` says. Durations in seconds. ValueError when the name is taken or no name.
+        """
+        return self._need_scope("ctx.supervise").supervisor.add(
+            name, service, restart=restart, group=group, essential=essential, settings=settings or {},
+            start_timeout_s=start_timeout, shutdown_timeout_s=shutdown_timeout,
+        )  # fmt: skip
+
+    def group(
+        self, name: str, strategy: str = "one_for_one", *, intensity: int | None = None, period: float = 5.0
+    ) -> None:
+        """Say what a child's end means for its group, in OTP's words; before the group's first child.
+
+        `one_for_one`: only that child is restarted; `one_for_all`: all are; `rest_for_one`: those that were begun after
+        it. More than `intensity` restarts within `period` seconds, and the whole group is given up.
+        """
+        self._need_scope("ctx.group").supervisor.add_group(name, strategy, intensity, period)
+
+    @property
+    def state(self) -> KeptState:
+        """What the daemon keeps across restarts, a mapping; children share it. StateError where there is no place."""
+        if self._parent is not None:
+            return self._parent.state
+        with self._changed:
+            if self._state is None:
+                from duende.worker.kept import KeptState  # here: not every daemon keeps something
+
+                self._state = KeptState(self.places.state_file())
+            return self._state
+
+    # --- for those who run a daemon
+
+    def attach(self, scope: Scope) -> None:
+        """Give the context the owner of what is begun by it."""
+        self._scope = scope
+
+    def end(self) -> None:
+        """Let everybody see that it is over, without a signal."""
+        with self._changed:
+            self._should_shutdown = True
+        self.notify()
+
+    def close(self) -> None:
+        """Close what was opened for the daemon."""
+        if self._state is not None:
+            self._state.close()
+
+    def notify(self) -> None:
+        """Let all that wait look again."""
+        with self._changed:
             self._changed.notify_all()
             waiters = tuple(self._waiters)
         for waiter in waiters:
@@ -89,6 +172,15 @@ class DaemonContext:
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
             except RuntimeError:
                 continue  # its loop is closed, so that nobody waits there any more
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> Any:
+        """Wait for a condition that `notify` tells of (await it in a coroutine); False when the time is over."""
+        return self._wait(lambda: True if condition() else _NOT_YET, timeout_s, False)
+
+    def _need_scope(self, what: str) -> Scope:
+        if self._scope is None:
+            raise RuntimeError(f"{what} needs a daemon that runs; in a test, run it by duende.run")
+        return self._scope
 
     def _forget_one(self) -> None:
         """Drop the oldest signal of the kind that is pending most often: one of that kind is still to come."""

@@ -33,6 +33,7 @@ class Control:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_request: Callable[[dict[str, Any]], None] = _ignore
         self._news: deque[bytes] = deque(maxlen=_NEWS_MAX)
+        self._latest: bytes | None = None  # of what only the last word counts
         if sock is not None:
             sock.setblocking(False)
 
@@ -48,6 +49,14 @@ class Control:
             self._news.append(_packet(message))
             self._flush()
 
+    def tell_latest(self, message: dict[str, Any]) -> None:
+        """Send how things stand now; while the socket is full, a later word takes the place of an earlier one."""
+        if self._socket is not None:
+            packet = _packet(message)
+            if len(packet) <= PACKET_MAX_BYTES:
+                self._latest = packet
+                self._flush()
+
     def answer(self, message: dict[str, Any]) -> None:
         """Send an answer, or drop it if the socket is full. One too large is replaced by an error."""
         if self._socket is None:
@@ -62,7 +71,9 @@ class Control:
     def drain(self, timeout_s: float) -> None:
         """Wait until all news is sent, at most `timeout_s`; for the moment before the process ends."""
         deadline_s = time.monotonic() + timeout_s
-        while self._socket is not None and self._news and (left_s := deadline_s - time.monotonic()) > 0.0:
+        while self._socket is not None and (self._news or self._latest):
+            if (left_s := deadline_s - time.monotonic()) <= 0.0:
+                return
             poll = select.poll()
             poll.register(self._socket, select.POLLOUT)
             poll.poll(left_s * 1000.0)
@@ -77,6 +88,7 @@ class Control:
             self._socket.close()
             self._socket = None
             self._news.clear()
+            self._latest = None
 
     def _readable(self) -> None:
         assert self._socket is not None
@@ -102,9 +114,11 @@ class Control:
     def _flush(self) -> None:
         while self._news and self._send(self._news[0]):
             self._news.popleft()
+        if not self._news and self._latest is not None and self._send(self._latest):
+            self._latest = None
         if self._loop is None or self._socket is None or self._loop.is_closed():
             return
-        if self._news:
+        if self._news or self._latest:
             self._loop.add_writer(self._socket.fileno(), self._flush)
         else:
             self._loop.remove_writer(self._socket.fileno())

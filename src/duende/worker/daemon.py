@@ -11,12 +11,16 @@ closes it. What has not ended when `timeout` has passed is named on stderr and t
 then cancelled so that its `finally` blocks run, a `def` in a thread can't be. `timeout` is a little less than the
 configured shutdown timeout, so that all this happens before the manager kills. If `run` ends by itself, `shutdown` is
 not called. A stop during an `async def init` cancels it; a `def init` is waited for, then `shutdown` is called and
-`run` is not.
+`run` is not. At the end, tasks that `run` has begun by its context are cancelled, and its children stopped in reverse
+order.
+
+**Settings.** A class that says `settings: Settings`, a dataclass or TypedDict, has them set and checked before `init`.
+The reload signal (SIGHUP) reads them again and calls `reload(new, old)`; what does not fit changes nothing.
 
 **Threads.** `async def` methods run on the event loop of the main thread. A `def run` gets its own thread, and a `def
 init` runs on the thread that run will use (a sqlite3 connection opened in `init` may be used in `run`). A `def`
-`shutdown`, `health_check` or `metrics` is called from a thread of its own, while run is going. An async `run` that
-computes without awaiting blocks health checks too; that is seen as a health check that does not answer.
+`shutdown`, `reload`, `health_check` or `metrics` is called from a thread of its own, while run is going. An async `run`
+that computes without awaiting blocks health checks too; that is seen as a health check that does not answer.
 """
 
 from __future__ import annotations
@@ -72,6 +76,15 @@ class Daemon(ABC):
     def health_check(self) -> Awaitable[HealthStatus] | HealthStatus:
         """Say whether all is well. An exception means unhealthy; `True` and `False` are accepted as answers."""
         return HealthStatus.healthy()
+
+    def reload(self, new: Any, old: Any) -> Awaitable[None] | None:
+        """Take new settings, which are checked already; an exception refuses them, and the old ones stay in force.
+
+        Called at SIGHUP (`duende reload`) while `run` goes on, once at a time. `self.settings` is `new` when this has
+        returned, and only then `ctx.recv_signal` gets the signal. Without a declaration of `settings` in the class
+        both are plain mappings.
+        """
+        return None
 
     def metrics(self) -> DaemonMetrics:
         """Give the daemon's metrics, which `run` records into and the manager collects.

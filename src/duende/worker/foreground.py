@@ -15,6 +15,7 @@ from duende.worker.context import DaemonContext
 from duende.worker.control import Control
 from duende.worker.daemon import Daemon
 from duende.worker.host import Host, StopTimes
+from duende.worker.places import Places
 from duende.worker.process import finish_generators
 from duende.worker.signals import SignalRelay
 
@@ -23,11 +24,19 @@ __all__ = ["run"]
 _EXIT_SIGNAL_BASE = 128  # a shell reports 128 + N for a program that signal N has killed
 
 
-def run(daemon: Daemon, *, config: DaemonConfig | None = None, settings: Mapping[str, Any] | None = None) -> int:
+def run(
+    daemon: Daemon,
+    *,
+    config: DaemonConfig | None = None,
+    settings: Mapping[str, Any] | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> int:
     """Run a daemon in the foreground until it ends; return its exit code (0 graceful, 1 failed).
 
     Without `config` its name is the daemon's; `settings` are laid over those of `config`. Ctrl-C asks to stop, a second
-    one ends the process at once with exit code 130. Needs the main thread, and no running event loop: RuntimeError.
+    one ends the process at once with exit code 130. SIGHUP reads the settings again where `config` was loaded from a
+    file. `ctx.state` is in `state_dir`; by default in the user's state directory, below `duende/foreground`, by the
+    daemon's name. Needs the main thread, and no running event loop: RuntimeError.
     """
     given: object = daemon
     if not isinstance(given, Daemon):
@@ -40,10 +49,15 @@ def run(daemon: Daemon, *, config: DaemonConfig | None = None, settings: Mapping
     config = config or DaemonConfig(name=daemon.name)
     if settings is not None:
         config = replace(config, settings=MappingProxyType({**config.settings, **settings}))
+    places = Places(
+        state_dir=os.path.abspath(state_dir) if state_dir is not None else "",
+        config_file=config.source.rpartition(":")[0], reload_signal=config.reload_signal, overrides=settings or {},
+        name=config.name,
+    )  # fmt: skip
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     times = StopTimes.alone(config.shutdown_timeout)
-    host = Host(daemon, DaemonContext(config), Control(None), times)
+    host = Host(daemon, DaemonContext(config, places), Control(None), times, config.reload_signal)
     relay = SignalRelay(loop, host.deliver)
     relay.exit_at_second(lambda number: os._exit(_EXIT_SIGNAL_BASE + number))
     try:

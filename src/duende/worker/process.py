@@ -22,6 +22,7 @@ from duende.worker.context import DaemonContext
 from duende.worker.control import CONTROL_VARIABLE, Control
 from duende.worker.daemon import identify
 from duende.worker.host import EXIT_FAILED, EXIT_PERMANENT, Host, StopTimes, report_failure, say
+from duende.worker.settings import wants_reload
 from duende.worker.signals import SignalRelay
 from duende.worker.spec import SPEC_VARIABLE, WorkerSpec, take_descriptor
 from duende.worker.target import load_daemon_class
@@ -56,7 +57,7 @@ def live_and_leave(on_signals_ready: Callable[[], None] | None = None) -> NoRetu
     times = StopTimes.under_manager(spec.config.shutdown_timeout)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    context = DaemonContext(spec.config)
+    context = DaemonContext(spec.config, spec.places)
     relay = SignalRelay(loop, context.deliver)
     if on_signals_ready is not None:
         on_signals_ready()
@@ -89,7 +90,11 @@ def _live(
         report_failure(control, "init", error)
         return EXIT_FAILED, times.total_s
     identify(daemon, id=spec.id, name=spec.config.name)
-    host = Host(daemon, context, control, times)
+    if wants_reload(daemon):
+        from duende.worker.reloaded import with_last_reload  # here: not every daemon is ever reloaded
+
+        context.config = with_last_reload(context.config, context.places)
+    host = Host(daemon, context, control, times, spec.places.reload_signal)
     relay.receiver = host.deliver
     return loop.run_until_complete(host.live()), host.left_s()
 

@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from duende.config.daemon import DaemonConfig
 from duende.errors import ConfigurationError, Problem
 from duende.model.ids import DaemonId
 from duende.model.limits import ResourceConfig
+from duende.worker.places import Places
 
 __all__ = ["SPEC_VARIABLE", "WorkerSpec", "take_descriptor"]
 
@@ -40,6 +41,7 @@ class WorkerSpec:
     config: DaemonConfig
     id: DaemonId | None = None
     sys_path: tuple[str, ...] = ()
+    places: Places = field(default_factory=Places)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WorkerSpec:
@@ -52,6 +54,7 @@ class WorkerSpec:
                 config=_config(data, target),
                 id=DaemonId(uuid.UUID(identity)) if identity else None,
                 sys_path=tuple(str(folder) for folder in data.get("sys_path") or ()),
+                places=Places.from_json(data),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"the worker's specification is not usable: {type(error).__name__}: {error}"
@@ -95,7 +98,7 @@ def _config(data: Mapping[str, Any], target: str) -> DaemonConfig:
     given: Mapping[str, Any] = data.get("config") or {}
     values: dict[str, Any] = {key: given[key] for key in _PLAIN if given.get(key) is not None}
     values |= {key: Path(given[key]) for key in _PATHS if given.get(key) is not None}
-    known = {field.name for field in fields(ResourceConfig)}
+    known = {one.name for one in fields(ResourceConfig)}
     resources = {key: value for key, value in (given.get("resources") or {}).items() if key in known}
     return DaemonConfig(
         name=str(data.get("name") or given.get("name") or target.rpartition(":")[2]),

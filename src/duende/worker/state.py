@@ -11,6 +11,9 @@ What an assignment or a `with` block has returned from is committed: it outlives
 the disk keeps its word (SQLite, write-ahead log, synchronous=FULL). An exception in a block undoes the block. Values
 are what JSON can say. One process at a time writes; the methods may be called from any thread, and a transaction
 belongs to the thread that began it.
+
+A daemon has one of these ready-made, with transactions for coroutines and limits: `ctx.state` (kept.py). This class is
+for a file at a place of one's own choice, or for more than one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from duende.errors import StateError
 
@@ -34,7 +37,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT
 class StateFile(MutableMapping[str, Any]):
     """A mapping of text to JSON values in the file `path`, made if missing. StateError when it can't be used."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, max_bytes: int | None = None) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
         self._depth = 0
@@ -42,27 +45,28 @@ class StateFile(MutableMapping[str, Any]):
             self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
-            )
+            if max_bytes is not None:
+                (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
+                self._db.execute(f"PRAGMA max_page_count = {max_bytes // page_bytes}")
+            self._db.execute(_TABLE)
         except sqlite3.Error as error:
             raise StateError(f"cannot use the state file {self.path}: {error}") from error
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[Self]:
         """Commit all that the block does together; an exception undoes it. Of nested ones the outer one counts."""
         with self._lock:
             if self._depth:
                 self._depth += 1
                 try:
-                    yield
+                    yield self
                 finally:
                     self._depth -= 1
                 return
             self._execute("BEGIN IMMEDIATE")
             self._depth = 1
             try:
-                yield
+                yield self
                 self._execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # a full disk has undone it already
@@ -83,7 +87,18 @@ class StateFile(MutableMapping[str, Any]):
         return json.loads(row[0])
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._execute("INSERT OR REPLACE INTO state VALUES (?, ?)", key, json.dumps(value))
+        self.put(key, json.dumps(value))
+
+    def put(self, key: str, text: str) -> None:
+        """Assign what is JSON already."""
+        self._execute("INSERT OR REPLACE INTO state VALUES (?, ?)", key, text)
+
+    def has_room_for(self, more_bytes: int) -> bool:
+        """Whether so much more would still be within `max_bytes`; a page in ten is counted as lost."""
+        pages = [self._execute(f"PRAGMA {what}").fetchone()[0] for what in
+                 ("page_count", "freelist_count", "max_page_count", "page_size")]  # fmt: skip
+        used, free, limit, page_bytes = pages
+        return bool((used - free) * page_bytes + more_bytes * 1.1 < limit * page_bytes)
 
     def __delitem__(self, key: str) -> None:
         if self._execute("DELETE FROM state WHERE key = ?", key).rowcount == 0:
