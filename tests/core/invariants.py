@@ -6,24 +6,33 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from duende.core.effects import ArmTimer, Effect, KillTree, Note, NoteKind, SendSignal, Spawn
+from duende.core.effects import ArmTimer, Effect, KillTree, Note, NoteKind, RunStopCommand, SendSignal, Spawn
 from duende.core.events import (
     BecameReady,
+    BecameUnhealthy,
+    BecameUnready,
     DependenciesMet,
     Event,
     Exited,
     KillRequested,
     PolicyChanged,
     RestartRequested,
+    RunDue,
+    SaidReady,
+    ScheduleResumed,
+    SlotPassed,
     Spawned,
     SpawnFailed,
     StartRequested,
     StopRequested,
+    StopStepFailed,
+    TimeAskedFor,
     TimerFired,
 )
 from duende.core.lifecycle import KILL_RETRY_S, TABLE
 from duende.core.state import DaemonState, Timer, TimerKind
 from duende.model.exits import ExitReason
+from duende.model.schedule import Moment, Overlap
 from duende.model.signals import Signal
 from duende.model.status import DaemonStatus, FailureReason
 
@@ -35,6 +44,7 @@ _TIMERS_OF = {
     DaemonStatus.STARTING: {TimerKind.START},
     DaemonStatus.STOPPING: {TimerKind.STOP, TimerKind.KILL},
     DaemonStatus.BACKOFF: {TimerKind.BACKOFF},
+    DaemonStatus.FAILED: {TimerKind.RETRY},
 }
 
 
@@ -54,6 +64,7 @@ INVARIANTS = frozenset(
         "grace",
         "held is woken",
         "kill mode",
+        "ladder in order",
         "late or unlisted",
         "max retries",
         "not stuck",
@@ -62,11 +73,14 @@ INVARIANTS = frozenset(
         "numbers rise by one",
         "one incarnation",
         "one stop signal",
+        "only struck",
         "permanent exit",
+        "queued run follows",
         "readiness counts",
         "restarts counted",
         "running is ready",
         "signal only executed",
+        "slots noted",
         "spawn not blocked",
         "spawn only wanted",
         "status has its instance",
@@ -75,10 +89,12 @@ INVARIANTS = frozenset(
         "stopping has a way out",
         "stored and read back",
         "table",
+        "time is not cut short",
         "timers fit",
         "timers in state",
         "token reused",
         "unique timers",
+        "unready is left alone",
         "wanted is the user's word",
     }
 )
@@ -104,9 +120,11 @@ class Books:
     unended: set[int] = field(default_factory=set)  # spawned, and their end has not been told
     executed: set[int] = field(default_factory=set)
     told_ready: set[int] = field(default_factory=set)
-    stop_signals: dict[int, list[float]] = field(default_factory=dict)  # incarnation: when
+    rungs: dict[int, list[str]] = field(default_factory=dict)  # incarnation: the steps of the stop ladder taken
     kills: set[int] = field(default_factory=set)
     tokens: set[int] = field(default_factory=set)
+    slot: Moment | None = None  # of its schedule: the last that was dealt with
+    queued: bool = False  # a slot came while it ran, and its run is still to come
     row: int = 0  # automatic restarts in the present row
     ready_at_s: float | None = None
     failures_s: list[float] = field(default_factory=list)  # since the last request
@@ -119,22 +137,41 @@ class Books:
             case StartRequested(blocked):
                 self.wants_run = self.wanted = True
                 self.blocked = blocked and (status in _NO_INSTANCE or status is DaemonStatus.STOPPING)
+                self.queued = self.queued and status is not DaemonStatus.STOPPING
             case RestartRequested():
                 self.wants_run = self.wanted = True
-                self.blocked = False
+                self.blocked = self.queued = False
             case StopRequested(for_now):
-                self.wants_run = self.blocked = False
+                self.wants_run = self.blocked = self.queued = False
                 self.wanted = self.wanted and for_now
             case KillRequested():
-                self.wants_run = self.blocked = self.wanted = False
+                self.wants_run = self.blocked = self.wanted = self.queued = False
+            case ScheduleResumed() if status is DaemonStatus.CREATED:
+                self.wanted = True
             case DependenciesMet():
                 self.blocked = False
+        if not self.wanted:
+            self.slot = None
+
+    def note_slot(self, event: Event, before: DaemonState) -> None:
+        """Write down what a slot of its schedule asks for, if it is the next one and anybody wants its schedule."""
+        scheduled = self.wanted and before.policy.overlap is not None
+        if not isinstance(event, RunDue | SlotPassed) or not scheduled or event.after != self.slot:
+            return
+        self.slot = event.slot
+        leaves = before.status is DaemonStatus.STOPPING and not (before.start_again or before.stop_cause)
+        if isinstance(event, SlotPassed) or leaves or self.blocked:
+            return
+        if before.status in _NO_INSTANCE:
+            self.wants_run, self.blocked = True, event.blocked
+        elif before.policy.overlap is Overlap.QUEUE:
+            self.queued = True
 
 
-def demand(holds: bool, name: str, text: str) -> None:
-    """Raise Violation unless it holds."""
+def demand(holds: bool, name: str, text: str, *shown: object) -> None:
+    """Raise Violation unless it holds. What is long to write is in `shown`: it takes its time only then."""
     if not holds:
-        raise Violation(name, text)
+        raise Violation(name, " ".join([text, *map(str, shown)]))
 
 
 def check_step(walk: Walk, before: DaemonState, event: Event, effects: tuple[Effect, ...]) -> None:
@@ -144,7 +181,10 @@ def check_step(walk: Walk, before: DaemonState, event: Event, effects: tuple[Eff
     late = getattr(event, "instance", before.instance) != before.instance
     if isinstance(event, TimerFired):
         late = event.token not in {timer.token for timer in before.timers}
+    if isinstance(event, RunDue):
+        late = event.after != before.slot or not before.wanted or before.policy.overlap is None
     _check_table(before, event, effects, after, late)
+    _check_probes(before, event, effects, after)
     if isinstance(event, KillRequested):
         books.kill_asked.add(before.instance)
     if not late:
@@ -153,18 +193,40 @@ def check_step(walk: Walk, before: DaemonState, event: Event, effects: tuple[Eff
         match effect:
             case Spawn(number):
                 _check_spawn(walk, before, event, number)
-            case SendSignal():
+            case SendSignal() if not _is_struck(event):
                 _check_signal(walk, before, effect)
+            case RunStopCommand(number, rung, command):
+                demand(rung == after.stop_step, "ladder in order", f"{effect} on rung {after.stop_step}")
+                _check_rung(walk, number, " ".join(command))
             case KillTree():
                 _check_kill(walk, event, effect, effects)
             case ArmTimer(token, deadline_s):
                 demand(token not in books.tokens, "token reused", f"token {token} again")
                 books.tokens.add(token)
-                _check_deadline(walk, token, deadline_s)
+                _check_deadline(walk, event, token, deadline_s)
     if before.status is DaemonStatus.PAUSED and isinstance(event, StopRequested | RestartRequested):
         woken = SendSignal(before.instance, int(Signal.CONT), before.policy.stop_tree) in effects
         demand(woken, "held is woken", "stopped while paused, without SIGCONT")
     _check_state(walk, before)
+
+
+def _is_struck(event: Event) -> bool:
+    return isinstance(event, BecameUnhealthy) and event.signal is not None
+
+
+def _check_probes(before: DaemonState, event: Event, effects: tuple[Effect, ...], after: DaemonState) -> None:
+    """What probes say stops nobody, save where it is to; and more time never means less."""
+    if isinstance(event, BecameUnready | SaidReady):
+        calm = after.status is before.status and all(isinstance(effect, Note) for effect in effects)
+        demand(calm, "unready is left alone", f"{event} led to {after.status.value}, {effects}")
+    if _is_struck(event):
+        calm = after.status is before.status and after.timers == before.timers
+        demand(calm and len(effects) in (0, 2), "only struck", f"{event} led to {after.status.value}, {effects}")
+    if isinstance(event, TimeAskedFor):
+        for timer in before.timers:
+            now = after.timer(timer.kind)
+            longer = now is not None and now.deadline_s >= timer.deadline_s
+            demand(longer, "time is not cut short", f"{event} made {timer} {now}")
 
 
 def _write_down(walk: Walk, before: DaemonState, event: Event) -> None:
@@ -192,10 +254,10 @@ def _write_down(walk: Walk, before: DaemonState, event: Event) -> None:
             if not asked:
                 permanent = exit_info.code in rules.permanent_exit_codes
                 demand(
-                    not permanent or walk.state.failure is FailureReason.PERMANENT_EXIT,
+                    not permanent or before.queued or walk.state.failure is FailureReason.PERMANENT_EXIT,
                     "permanent exit", f"code {exit_info.code} led to {walk.state.status.value}",
                 )  # fmt: skip
-    if walk.state.ready and walk.state.executed and books.ready_at_s is None:
+    if walk.state.ready and walk.state.executed and (books.ready_at_s is None or not before.ready):
         books.ready_at_s = walk.now_s
 
 
@@ -204,6 +266,10 @@ def _check_table(
 ) -> None:
     if isinstance(event, PolicyChanged):
         demand(after.status is before.status and not effects, "table", "a new policy did something at once")
+        return
+    if isinstance(event, SlotPassed):
+        told_only = all(isinstance(effect, Note) for effect in effects)
+        demand(after.status is before.status and told_only, "table", "a slot without a run did something")
         return
     row = TABLE.get((before.status, type(event)))
     if row is None or late:
@@ -223,13 +289,20 @@ def _check_spawn(walk: Walk, before: DaemonState, event: Event, number: int) -> 
     demand(not books.blocked, "spawn not blocked", f"spawn {number} before its dependencies")
     demand(number == before.instance + 1, "numbers rise by one", f"spawn {number} after {before.instance}")
     by_hand = isinstance(event, StartRequested | RestartRequested | DependenciesMet) or before.start_again
-    if by_hand:
+    follows = before.queued and not walk.state.queued
+    demand(books.queued or not follows, "queued run follows", f"spawn {number}, and no slot is queued")
+    if follows:
+        books.queued = False
+    if by_hand or follows or isinstance(event, RunDue):
         books.row, books.failures_s = 0, []
+        demand(walk.state.restarts == before.restarts, "restarts counted", f"{walk.state.restarts} after one by hand")
     else:
-        books.row += 1
+        anew = before.status is DaemonStatus.FAILED  # given up, and its time to be tried again has come
+        books.row, books.failures_s = (0, []) if anew else (books.row + 1, books.failures_s)
         limit = rules.backoff.max_retries
         demand(limit is None or books.row <= limit, "max retries", f"restart {books.row} of at most {limit}")
-        recent = [at_s for at_s in books.failures_s if books.failures_s[-1] - at_s < rules.crash_window]
+        last_s = books.failures_s[-1] if books.failures_s else 0.0
+        recent = [at_s for at_s in books.failures_s if last_s - at_s < rules.crash_window]
         limit = rules.crash_limit
         demand(not limit or len(recent) < limit, "crash limit", f"{len(recent)} failures in the window, limit {limit}")
         demand(walk.state.restarts == before.restarts + 1, "restarts counted", f"{walk.state.restarts}")
@@ -243,40 +316,62 @@ def _check_signal(walk: Walk, before: DaemonState, effect: SendSignal) -> None:
     demand(effect.tree == walk.state.policy.stop_tree, "kill mode", f"{effect} against the policy")
     if effect.signal == Signal.CONT:
         return
-    times = books.stop_signals.setdefault(effect.instance, [])
-    times.append(walk.now_s)
-    demand(len(times) == 1, "one stop signal", f"stop signal number {len(times)} to {effect.instance}")
-    demand(effect.instance not in books.kills, "one stop signal", "a stop signal after SIGKILL")
+    _check_rung(walk, effect.instance, Signal(effect.signal).full_name)
+
+
+def _check_rung(walk: Walk, number: int, what: str) -> None:
+    books, ladder = walk.books, walk.state.policy.ladder
+    demand(number in books.executed, "signal only executed", f"{what} before Spawned")
+    taken = books.rungs.setdefault(number, [])
+    taken.append(what)
+    demand(len(taken) <= len(ladder), "one stop signal", f"{taken} to {number}")
+    expected = [str(step) for step in ladder[: len(taken)]]
+    demand(len(ladder) > 1 or taken == expected, "one stop signal", f"{taken} to {number}")
+    demand(taken == expected, "ladder in order", f"{taken} to {number}, expected {expected}")
+    demand(number not in books.kills, "one stop signal", f"{what} after SIGKILL")
 
 
 def _check_kill(walk: Walk, event: Event, effect: KillTree, effects: tuple[Effect, ...]) -> None:
     books, number = walk.books, effect.instance
     demand(number in books.executed, "signal only executed", f"{effect} before Spawned")
     demand(effect.leader_only == walk.state.policy.kill_leader_only, "kill mode", f"{effect} against the policy")
-    if number not in books.kill_asked:
-        demand(number in books.stop_signals, "grace", f"{effect} without a stop signal before")
+    polite = [str(step) for step in walk.state.policy.ladder if step.signal is not Signal.KILL]
+    if number not in books.kill_asked and polite:
+        demand(books.rungs.get(number, []) == polite, "grace", f"{effect} after {books.rungs.get(number)}")
         told = any(isinstance(each, Note) and each.kind is NoteKind.ESCALATED for each in effects)
         demand(told, "escalation noted", f"{effect} without a word")
-    if number not in books.kills and number not in books.kill_asked:
-        deadline_s = next(timer for timer in books.timers if timer.kind is TimerKind.STOP).deadline_s
-        demand(walk.now_s >= deadline_s, "grace", f"{effect} at {walk.now_s}, before {deadline_s}")
+    if number not in books.kills and number not in books.kill_asked and polite:
+        timer = next((timer for timer in books.timers if timer.kind is TimerKind.STOP), None)
+        due = timer is not None and walk.now_s >= timer.deadline_s
+        demand(due or isinstance(event, StopStepFailed), "grace", f"{effect} at {walk.now_s}, before {timer}")
     books.kills.add(number)
 
 
-def _check_deadline(walk: Walk, token: int, deadline_s: float) -> None:
+def _check_deadline(walk: Walk, event: Event, token: int, deadline_s: float) -> None:
     policy, now_s = walk.state.policy, walk.now_s
     timer = next((timer for timer in walk.state.timers if timer.token == token), None)
     demand(
         timer is not None and timer.deadline_s == deadline_s, "timers in state", f"token {token} is not in the state"
     )
     assert timer is not None
+    if isinstance(event, TimeAskedFor):
+        demand(deadline_s == event.until_s, "deadlines", f"{deadline_s}, and {event.until_s} was asked for")
+        return
     match timer.kind:
         case TimerKind.STOP:
-            demand(deadline_s == now_s + policy.shutdown_timeout_s, "deadlines", f"stop by {deadline_s} at {now_s}")
+            demand(
+                deadline_s == now_s + policy.ladder[walk.state.stop_step].wait_s,
+                "deadlines",
+                f"stop by {deadline_s} at {now_s}",
+            )
         case TimerKind.KILL:
             demand(deadline_s == now_s + KILL_RETRY_S, "deadlines", f"kill again at {deadline_s} at {now_s}")
         case TimerKind.START:
             demand(deadline_s == now_s + policy.start_timeout_s, "deadlines", f"ready by {deadline_s} at {now_s}")
+        case TimerKind.RETRY:
+            demand(deadline_s == now_s + policy.restart.retry_in, "deadlines", f"anew at {deadline_s} at {now_s}")
+            hopeful = (FailureReason.CRASH_LIMIT, FailureReason.MAX_RETRIES)
+            demand(walk.state.failure in hopeful, "permanent exit", f"{walk.state.failure} is to be tried again")
         case TimerKind.BACKOFF:
             backoff = policy.restart.backoff
             middle_s = backoff.delay_for(walk.books.row)
@@ -291,25 +386,31 @@ def _check_state(walk: Walk, before: DaemonState) -> None:
         demand(not books.unended, "nothing left behind", f"{state.status.value}, but {books.unended} has not ended")
     else:
         demand(books.unended == {state.instance}, "status has its instance", f"{state.status.value}: {books.unended}")
-        demand(state.executed == (state.instance in books.executed), "executed", f"{state}")
+        demand(state.executed == (state.instance in books.executed), "executed", "executed is", state)
     kinds = [timer.kind for timer in state.timers]
     demand(len(kinds) == len(set(kinds)), "unique timers", f"{kinds}")
     demand(set(kinds) <= _TIMERS_OF.get(state.status, set()), "timers fit", f"{kinds} in {state.status.value}")
     if state.status is DaemonStatus.STOPPING and state.executed:
         demand(bool(kinds), "stopping has a way out", "STOPPING without a timer")
-        told = state.instance in books.kill_asked or state.instance in books.stop_signals
+        told = state.instance in {*books.kill_asked, *books.rungs, *books.kills}
         demand(told, "stop is carried out", "STOPPING, executed, and no signal was sent")
     if state.status is DaemonStatus.BACKOFF:
         demand(bool(kinds) != state.waiting, "not stuck", "BACKOFF with neither timer nor dependency to wait for")
+    if state.policy.overlap is not None:
+        demand(state.slot == books.slot, "slots noted", f"{state.slot} is noted, {books.slot} has come")
+        rests = state.status in _NO_INSTANCE
+        demand(state.queued == books.queued and not (rests and state.queued), "queued run follows", f"{state.queued}")
     _check_wanted(walk, before)
     if state.status is DaemonStatus.RUNNING:
-        demand(state.ready and state.executed and state.ready_s is not None, "running is ready", f"{state}")
+        is_ready = state.ready or state.unready_cause != ""
+        demand(is_ready and state.executed and state.ready_s is not None, "running is ready", "not:", state)
+    demand(not (state.ready and state.unready_cause), "running is ready", "ready, with a cause why not:", state)
     if state.status is DaemonStatus.STARTING and state.executed:
         demand(state.instance not in books.told_ready, "readiness counts", "told ready, and still STARTING")
     limit = max(state.policy.restart.crash_limit - 1, 0)
     demand(len(state.failures_s) <= limit, "bounded", f"{len(state.failures_s)} failures kept, limit {limit}")
     stored = DaemonState.from_json(json.loads(json.dumps(state.to_json())), state.policy)
-    demand(stored == state, "stored and read back", f"{stored} != {state}")
+    demand(stored == state, "stored and read back", "not equal:", stored, state)
     books.timers = state.timers
 
 
@@ -323,7 +424,7 @@ def _check_wanted(walk: Walk, before: DaemonState) -> None:
     if state.status is DaemonStatus.STOPPED and not state.waiting:
         demand(state.completed and books.last_end_good, "not stuck", "wanted and stopped, but it has not completed")
     if state.status is DaemonStatus.FAILED:
-        demand(state.failure is not None, "failure has a reason", f"{state}")
+        demand(state.failure is not None, "failure has a reason", "none:", state)
     demand(state.status is not DaemonStatus.CREATED or state.waiting, "not stuck", "wanted, not waiting, never started")
     demand(state.waiting == books.blocked, "not stuck", f"waiting {state.waiting}, blocked {books.blocked}")
     if state.failure is FailureReason.MAX_RETRIES and before.failure is None:

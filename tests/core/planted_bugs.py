@@ -12,17 +12,21 @@ from typing import Any
 
 import pytest
 
-from duende.core import lifecycle
-from duende.core.effects import KillTree, Note, SendSignal
+from duende.core import lifecycle, overlap
+from duende.core.effects import KillTree, Note, RunStopCommand, SendSignal
 from duende.core.events import (
     BecameReady,
+    BecameUnhealthy,
+    BecameUnready,
     Continued,
     DependenciesMet,
     Event,
     Exited,
+    RunDue,
     Spawned,
     StartRequested,
     StopRequested,
+    TimeAskedFor,
     TimerFired,
 )
 from duende.core.lifecycle import TABLE, Row
@@ -37,7 +41,8 @@ Handler = Callable[[DaemonState, Event, float, float], Outcome]
 _EVERYWHERE = frozenset(DaemonStatus)
 _step, _spawn, _begin_stop, _arm = lifecycle.step, lifecycle._spawn, lifecycle._begin_stop, lifecycle._arm
 _decide, _kill_now, _timer_fired = lifecycle._decide, lifecycle._kill_now, lifecycle._timer_fired
-_give_up, _reason, _ended = lifecycle._give_up, lifecycle._reason_to_give_up, lifecycle._ended_while_stopping
+_climb = lifecycle._climb
+_give_up, _ended = lifecycle._give_up, lifecycle._ended_while_stopping
 _start_after_stop, _without_instance = lifecycle._start_after_stop, lifecycle._without_instance
 
 
@@ -101,12 +106,16 @@ def _stops_without_timer(state: DaemonState, now_s: float) -> Outcome:
     return edit(after, timers=()), tuple(effect for effect in effects if isinstance(effect, SendSignal))
 
 
+def _skips_a_rung(state: DaemonState, why: str, now_s: float) -> Outcome:
+    return _climb(edit(state, stop_step=state.stop_step + 1), why, now_s)
+
+
 def _forgets_to_wake(state: DaemonState, now_s: float) -> Outcome:
     return filtered(_begin_stop(state, now_s), lambda effect: getattr(effect, "signal", 0) == Signal.CONT)
 
 
 def _forgets_the_signal(state: DaemonState, now_s: float) -> Outcome:
-    return filtered(_begin_stop(state, now_s), lambda effect: isinstance(effect, SendSignal))
+    return filtered(_begin_stop(state, now_s), lambda effect: isinstance(effect, SendSignal | RunStopCommand))
 
 
 def _kills_instead(state: DaemonState, now_s: float) -> Outcome:
@@ -228,6 +237,12 @@ def _does_not_count_the_restart(state: DaemonState, event: Event, now_s: float, 
     return edit(after, restarts=state.restarts), effects
 
 
+def _counts_a_restart_by_hand(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
+    after, effects = _ended(state, event, now_s, uniform)
+    by_hand = after.instance != state.instance and after.restarts == state.restarts
+    return (edit(after, restarts=state.restarts + 1) if by_hand else after), effects
+
+
 def _starts_the_wait_over(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
     if event not in [TimerFired(timer.token) for timer in state.timers]:
         return state, ()
@@ -252,6 +267,19 @@ def _runs_before_ready(state: DaemonState, event: Event, now_s: float, uniform: 
     return edit(state, status=DaemonStatus.RUNNING, executed=True, started_s=now_s), ()
 
 
+def _stops_what_is_not_ready(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
+    return _begin_stop(edit(state, stop_cause="not ready"), now_s)
+
+
+def _takes_any_time(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
+    assert isinstance(event, TimeAskedFor)
+    return _arm(state, TimerKind.STOP, event.until_s) if state.timer(TimerKind.STOP) else (state, ())
+
+
+def _strikes_and_stops(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
+    return _begin_stop(edit(state, stop_cause="unhealthy"), now_s) if state.executed else (state, ())
+
+
 def _gives_up_without_reason(*args: Any) -> Outcome:
     after, effects = _give_up(*args)
     return edit(after, failure=None), effects
@@ -269,6 +297,25 @@ def _never_kills(state: DaemonState, now_s: float) -> Outcome:
 def _forgets_when_stored(patch: pytest.MonkeyPatch) -> None:
     to_json = DaemonState.to_json
     patch.setattr(DaemonState, "to_json", lambda state: {**to_json(state), "start_again": False})
+
+
+def _runs_beside(state: DaemonState, event: Event, now_s: float, uniform: float) -> Outcome:
+    assert isinstance(event, RunDue)
+    return _spawn(edit(state, slot=event.slot), now_s) if overlap._is_next_slot(state, event) else (state, ())
+
+
+def _forgets_the_slot(state: DaemonState, event: RunDue) -> overlap.Verdict:
+    after, notes, then = overlap.run_due(state, event)
+    return (edit(after, slot=state.slot) if after is not state else after), notes, then
+
+
+def _runs_at_once(state: DaemonState, event: RunDue) -> overlap.Verdict:
+    return overlap.run_due(state, replace(event, blocked=False))
+
+
+def of_overlap(name: str, replacement: Callable[..., Any]) -> Plant:
+    """Replace one of the parts that decide what a slot means."""
+    return lambda patch: patch.setattr(overlap, name, replacement)
 
 
 S = DaemonStatus
@@ -303,7 +350,10 @@ BUGS = (
     Bug("what is executed counts as running", row(S.STARTING, Spawned, _runs_before_ready), "running is ready"),
     Bug("readiness that overtakes the spawn is lost", row(S.STARTING, BecameReady, _drops_early_readiness),
         "readiness counts"),
+    Bug("lost readiness stops it", row(S.RUNNING, BecameUnready, _stops_what_is_not_ready), "unready is left alone"),
+    Bug("a signal of a probe stops it", row(S.RUNNING, BecameUnhealthy, _strikes_and_stops), "only struck"),
     # stopping
+    Bug("time asked for cuts a stop short", row(S.STOPPING, TimeAskedFor, _takes_any_time), "time is not cut short"),
     Bug("a stop arms no timer", part("_begin_stop", _stops_without_timer), "stopping has a way out"),
     Bug("SIGKILL is not tried again", part("_kill_now", _kills_only_once), "stopping has a way out"),
     Bug("a stop sends no signal", part("_begin_stop", _forgets_the_signal), "stop is carried out"),
@@ -313,6 +363,7 @@ BUGS = (
     Bug("a stop signals what was not executed", part("_begin_stop", _signals_before_spawned), "signal only executed"),
     Bug("a held daemon is not woken for its stop", part("_begin_stop", _forgets_to_wake), "held is woken"),
     Bug("a second answer to a spawn stops twice", part("_is_late", _answers_twice), "one stop signal"),
+    Bug("a rung of the ladder is skipped", part("_climb", _skips_a_rung), "ladder in order"),
     Bug("kill mode process is not respected", part("_kill_now", _kills_whole_tree_always), "kill mode"),
     # timers
     Bug("tokens are reused", part("_arm", _reuses_tokens), "token reused"),
@@ -333,6 +384,14 @@ BUGS = (
     Bug("permanent exit codes are retried", part("_decide", _with_restart_rules(permanent_exit_codes=frozenset())),
         "permanent exit"),
     Bug("restarts are not counted", row(S.BACKOFF, TimerFired, _does_not_count_the_restart), "restarts counted"),
+    Bug("a restart by hand is counted", row(S.STOPPING, Exited, _counts_a_restart_by_hand), "restarts counted"),
     Bug("giving up has no reason", part("_give_up", _gives_up_without_reason), "failure has a reason"),
+    # schedules
+    Bug("a slot is acted on twice", of_overlap("_is_next_slot", lambda state, event: state.wanted), "late or unlisted"),
+    Bug("a slot is not noted", part("run_due", _forgets_the_slot), "slots noted"),
+    Bug("a stop does not suspend the schedule", part("without_schedule", lambda state: state), "slots noted"),
+    Bug("a run is started beside another", row(S.RUNNING, RunDue, _runs_beside), "one incarnation"),
+    Bug("a slot does not wait for dependencies", part("run_due", _runs_at_once), "spawn not blocked"),
+    Bug("a queued run never comes", part("_then_queued", lambda outcome, now_s: outcome), "queued run follows"),
     Bug("half a restart is lost when stored", _forgets_when_stored, "stored and read back"),
 )  # fmt: skip

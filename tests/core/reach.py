@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from duende.core.events import (
     BecameReady,
     BecameUnhealthy,
+    BecameUnready,
     Continued,
     DependenciesMet,
     Event,
@@ -22,10 +23,16 @@ from duende.core.events import (
     Paused,
     PolicyChanged,
     RestartRequested,
+    RunDue,
+    SaidReady,
+    ScheduleResumed,
+    SlotPassed,
     Spawned,
     SpawnFailed,
     StartRequested,
     StopRequested,
+    StopStepFailed,
+    TimeAskedFor,
     TimerFired,
 )
 from duende.core.lifecycle import step
@@ -33,7 +40,10 @@ from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
 from duende.model.exits import ExitInfo, ExitReason
 from duende.model.restart import BackoffConfig, RestartPolicy
+from duende.model.schedule import Moment, Overlap
+from duende.model.signals import Signal
 from duende.model.status import DaemonStatus
+from duende.model.stop import StopStep
 
 from .play import policy
 
@@ -42,7 +52,10 @@ POLICIES = (
     policy(RestartPolicy.NEVER, start_timeout_s=0.0, stop_tree=True),
     policy(RestartPolicy.ALWAYS, BackoffConfig(initial_delay=0.0, jitter=0.0), kill_leader_only=True),
     policy(RestartPolicy.UNLESS_STOPPED, crash_limit=2, crash_window=60.0),
+    policy(RestartPolicy.ALWAYS, crash_limit=1, crash_window=60.0, retry_in=300.0),
+    *(policy(RestartPolicy.ON_FAILURE, crash_limit=2, overlap=overlap) for overlap in Overlap),
     policy(RestartPolicy.MAX_RETRIES, BackoffConfig(initial_delay=0.0, max_retries=1, jitter=0.0)),
+    policy(stop=(StopStep(command=("ask",), wait_s=1.0), StopStep(Signal.TERM, wait_s=1.0), StopStep(Signal.KILL))),
 )
 
 ENDS = (
@@ -77,9 +90,16 @@ def events_for(state: DaemonState) -> Iterator[Event]:
     yield from (Spawned(n, awaits_ready=True), Spawned(n, awaits_ready=False))
     yield from (SpawnFailed(n, exit_info) for exit_info in FAILED_SPAWNS)
     yield from (Exited(n, exit_info) for exit_info in ENDS)
-    yield from (BecameReady(n), Paused(n), Continued(n), BecameUnhealthy(n, "slow"))
+    yield from (BecameReady(n), BecameUnready(n, "busy"), SaidReady(n), Paused(n), Continued(n))
+    yield from (BecameUnhealthy(n, "slow"), BecameUnhealthy(n, "slow", int(Signal.USR1)))
+    yield from (TimeAskedFor(n, 0.0), TimeAskedFor(n, 1e9))
+    yield from (StopStepFailed(n, state.stop_step, "exited with 1"), StopStepFailed(n, 7, "of another rung"))
     yield from (TimerFired(timer.token) for timer in state.timers)
     yield TimerFired(0)  # a token that means nothing
+    slot = Moment(state.slot.wall_s + 60.0 if state.slot else 60.0, None)
+    yield from (ScheduleResumed(), RunDue(state.slot, slot, "09:15"), RunDue(state.slot, slot, "09:15", blocked=True))
+    yield from (RunDue(slot, slot, "09:15"), SlotPassed(slot, slot, "missed"))  # after a slot that never was
+    yield from (SlotPassed(state.slot, slot), SlotPassed(state.slot, slot, "missed"))
     yield PolicyChanged(replace(state.policy, shutdown_timeout_s=state.policy.shutdown_timeout_s))
 
 
@@ -107,7 +127,8 @@ def reached(policies: tuple[LifecyclePolicy, ...] = POLICIES) -> Reached:
 def _kind_of(state: DaemonState) -> tuple[object, ...]:
     return (
         state.status, state.wanted, state.waiting, state.executed, state.ready, state.completed,
-        state.start_again, state.kill_asked, state.escalated, bool(state.stop_cause), min(state.attempt, 2),
-        len(state.failures_s), state.failure,
+        state.start_again, state.kill_asked, state.escalated, state.stop_step, bool(state.stop_cause),
+        state.ready_s is None,
+        min(state.attempt, 2), len(state.failures_s), state.failure, state.slot is None, state.queued,
         state.exit is None, tuple(timer.kind for timer in state.timers), min(state.instance, 2),
     )  # fmt: skip

@@ -61,7 +61,7 @@ def test_configured_success_codes_are_success() -> None:
 def test_permanent_codes_end_the_attempts_under_every_policy(restart: RestartPolicy, code: int) -> None:
     play = Play(policy(restart, permanent_exit_codes=frozenset({125, 7}))).running().exits(code)
     assert (play.state.status, play.state.failure) == (FAILED, FailureReason.PERMANENT_EXIT)
-    assert play.notes(NoteKind.GAVE_UP) == [f"exited with code {code}; not started again: permanent exit code"]
+    assert play.notes(NoteKind.FAILED) == [f"exited with code {code}; not started again: permanent exit code"]
 
 
 def test_exec_errors_that_stay_are_not_retried() -> None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from duende.core.effects import KillTree, NoteKind, SendSignal, Spawn
+from duende.core.effects import KillTree, NoteKind, RunStopCommand, SendSignal, Spawn
 from duende.core.events import (
     BecameUnhealthy,
     DependenciesMet,
     KillRequested,
     Paused,
+    PolicyChanged,
     RestartRequested,
     Spawned,
     SpawnFailed,
     StartRequested,
     StopRequested,
+    StopStepFailed,
     TimerFired,
 )
 from duende.core.lifecycle import KILL_RETRY_S
 from duende.core.state import TimerKind
 from duende.model.exits import ExitInfo, ExitReason
 from duende.model.restart import RestartPolicy
+from duende.model.signals import Signal
 from duende.model.status import DaemonStatus, FailureReason
+from duende.model.stop import StopStep
 
 from .play import Play, policy
 
@@ -78,11 +82,60 @@ def test_death_by_the_stop_signal_is_graceful() -> None:
 def test_a_stop_that_is_not_obeyed_escalates_to_the_whole_tree_and_says_so() -> None:
     play = Play(policy(shutdown_timeout_s=3.0)).running().tell(StopRequested()).fires(TimerKind.STOP)
     assert play.of(KillTree) == [KillTree(1, leader_only=False)]
-    assert play.notes(NoteKind.ESCALATED) == ["did not stop within 3 s: SIGKILL"]
+    assert play.notes(NoteKind.ESCALATED) == ["SIGTERM did not end it within 3 s: SIGKILL"]
     play.exits(KILLED)
     assert play.state.status is DaemonStatus.STOPPED
     assert play.state.exit is not None
     assert play.state.exit.message == "did not stop within 3 s; killed by SIGKILL"
+
+
+LADDER = (
+    StopStep(command=("redis-cli", "shutdown"), wait_s=5.0),
+    StopStep(Signal.QUIT, wait_s=2.0),
+    StopStep(Signal.TERM, wait_s=1.0),
+)
+
+
+@pytest.mark.parametrize("last", [(), (StopStep(Signal.KILL, wait_s=0.0),)], ids=["implied", "written"])
+def test_a_stop_climbs_its_ladder_rung_by_rung_and_says_so(last: tuple[StopStep, ...]) -> None:
+    play = Play(policy(stop=LADDER + last)).running().tell(StopRequested())
+    assert play.of(RunStopCommand) == [RunStopCommand(1, 0, ("redis-cli", "shutdown"), 5.0)]
+    play.fires(TimerKind.STOP)
+    assert play.of(SendSignal) == [SendSignal(1, int(Signal.QUIT), tree=False)]
+    assert play.notes(NoteKind.STOP_STEP) == ["redis-cli shutdown did not end it within 5 s: SIGQUIT"]
+    play.fires(TimerKind.STOP)
+    assert play.of(SendSignal) == [SendSignal(1, int(Signal.TERM), tree=False)]
+    play.fires(TimerKind.STOP)
+    assert play.of(KillTree) == [KillTree(1, leader_only=False)]
+    assert play.notes(NoteKind.ESCALATED) == ["SIGTERM did not end it within 1 s: SIGKILL"]
+    assert play.exits(KILLED).state.exit is not None
+    assert play.state.exit is not None
+    assert play.state.exit.message == "did not stop within 8 s; killed by SIGKILL"
+
+
+def test_a_stop_command_that_fails_does_not_cost_its_time() -> None:
+    play = Play(policy(stop=LADDER)).running().tell(StopRequested())
+    play.tell(StopStepFailed(1, 0, "redis-cli exited with 1"))
+    assert play.of(SendSignal) == [SendSignal(1, int(Signal.QUIT), tree=False)]
+    assert play.notes(NoteKind.STOP_STEP) == ["redis-cli exited with 1: SIGQUIT"]
+    play.tell(StopStepFailed(1, 0, "again"))  # a rung that is behind us
+    assert play.effects == ()
+    play.exits(ExitInfo.from_signal(int(Signal.QUIT)))
+    assert play.state.exit is not None
+    assert play.state.exit.reason is ExitReason.GRACEFUL  # any signal of the ladder is what was asked for
+
+
+def test_a_ladder_of_sigkill_alone_kills_at_once() -> None:
+    play = Play(policy(stop=(StopStep(Signal.KILL, wait_s=0.0),))).running().tell(StopRequested())
+    assert play.of(KillTree) == [KillTree(1, leader_only=False)]
+    assert play.notes(NoteKind.ESCALATED) == []
+    assert play.exits(KILLED).state.status is DaemonStatus.STOPPED
+
+
+def test_a_shorter_ladder_in_the_midst_of_a_stop_ends_in_sigkill() -> None:
+    play = Play(policy(stop=LADDER)).running().tell(StopRequested()).fires(TimerKind.STOP).fires(TimerKind.STOP)
+    play.tell(PolicyChanged(policy(shutdown_timeout_s=3.0))).fires(TimerKind.STOP)
+    assert play.of(KillTree) == [KillTree(1, leader_only=False)]
 
 
 def test_kill_mode_process_kills_the_leader_only() -> None:
@@ -151,7 +204,11 @@ def test_restart_stops_and_starts_without_backoff() -> None:
     assert play.of(SendSignal)
     play.exits(TERMINATED)
     assert play.of(Spawn) == [Spawn(2)]
-    assert play.state.restarts == 1
+
+
+def test_a_restart_by_hand_is_not_counted() -> None:
+    play = Play().running().tell(RestartRequested()).exits(TERMINATED)
+    assert (play.state.instance, play.state.restarts) == (2, 0)
 
 
 def test_start_during_a_stop_starts_when_it_has_ended() -> None:

@@ -8,7 +8,8 @@ from typing import get_args
 
 import pytest
 
-from duende.core.events import Event, PolicyChanged, StartRequested, TimerFired
+from duende.core.effects import Note, NoteKind
+from duende.core.events import Event, PolicyChanged, SlotPassed, StartRequested, TimerFired
 from duende.core.lifecycle import TABLE, step
 from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
@@ -50,6 +51,10 @@ def test_pair(status: DaemonStatus, event: type) -> None:
         for each in (each for each in events_for(state) if type(each) is event):
             after, effects = step(state, each, now_s=1e6, uniform=0.5)
             tried += 1
+            if isinstance(each, SlotPassed):
+                assert after in (state, replace(state, slot=each.slot))
+                assert effects in ((), (Note(NoteKind.MISSED, each.text),))
+                continue
             assert effects == ()
             if isinstance(each, PolicyChanged):
                 assert after == replace(state, policy=each.policy)

@@ -15,8 +15,8 @@ from .invariants import INVARIANTS, Violation
 from .planted_bugs import BUGS, Bug
 from .walk import Walk
 
-WALKS = 500
-WALKS_FOR_A_BUG = 300  # a planted bug must be found within so many
+WALKS = 900
+WALKS_FOR_A_BUG = 600  # a planted bug must be found within so many
 
 
 def test_walks_keep_every_invariant_and_go_everywhere_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from duende.core import lifecycle
-from duende.core.effects import ArmTimer, Effect, KillTree, SendSignal, Spawn
+from duende.core.effects import ArmTimer, Effect, KillTree, RunStopCommand, SendSignal, Spawn
 from duende.core.events import (
     BecameReady,
     BecameUnhealthy,
+    BecameUnready,
     Continued,
     DependenciesMet,
     Event,
@@ -25,18 +26,26 @@ from duende.core.events import (
     Paused,
     PolicyChanged,
     RestartRequested,
+    RunDue,
+    SaidReady,
+    ScheduleResumed,
+    SlotPassed,
     Spawned,
     SpawnFailed,
     StartRequested,
     StopRequested,
+    StopStepFailed,
+    TimeAskedFor,
     TimerFired,
 )
 from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
 from duende.model.exits import ExitInfo, ExitReason
 from duende.model.restart import BackoffConfig, RestartConfig, RestartPolicy
+from duende.model.schedule import Moment, Overlap
 from duende.model.signals import Signal
 from duende.model.status import DaemonStatus
+from duende.model.stop import StopStep
 
 from .invariants import Books, Violation, check_after_settling, check_step
 
@@ -72,6 +81,7 @@ class Walk:
         self.inbox: deque[Event] = deque()
         self.armed: list[ArmTimer] = []
         self.trace: deque[tuple[float, DaemonState, Event, DaemonState, tuple[Effect, ...]]] = deque(maxlen=25)
+        self.slots = 0  # of its schedule, so far
         self.calm = False  # no more mischief: used while settling
 
     def run(self) -> None:
@@ -118,6 +128,7 @@ class Walk:
         """One step of the core, its effects carried out, everything checked."""
         before = self.state
         self.books.note_request(event, before.status)
+        self.books.note_slot(event, before)
         after, effects = lifecycle.step(before, event, now_s=self.now_s, uniform=self.chance.random())
         self.trace.append((self.now_s, before, event, after, effects))
         self.state = after
@@ -132,6 +143,11 @@ class Walk:
                 self.world[number] = Incarnation(number)
             case SendSignal(number, signal, _):
                 self.receive(self.world[number], signal)
+            case RunStopCommand(number, rung):
+                if self.chance.random() < 0.4:
+                    self.inbox.append(StopStepFailed(number, rung, "exited with 1"))
+                elif self.world[number].exists:
+                    self.receive(self.world[number], int(Signal.TERM))
             case KillTree(number):
                 each = self.world[number]
                 each.doomed = True
@@ -143,6 +159,8 @@ class Walk:
 
     def receive(self, each: Incarnation, signal: int) -> None:
         """A process gets a signal; one that is held sees all but SIGCONT only afterwards."""
+        if signal == Signal.USR1:
+            return
         if signal == Signal.CONT:
             each.held = False
         else:
@@ -182,9 +200,21 @@ class Walk:
         self.tell(DependenciesMet())
 
     def change_policy(self) -> None:
-        """New rules; the limits that the books count against stay, so that a row has one limit."""
-        fresh = random_policy(self.chance)
-        self.tell(PolicyChanged(replace(fresh, restart=self.state.policy.restart)))
+        """New rules; what the books count against stays, so that a row has one limit, and a stop one ladder."""
+        fresh, old = random_policy(self.chance), self.state.policy
+        self.tell(PolicyChanged(replace(fresh, restart=old.restart, stop=old.stop, overlap=old.overlap)))
+
+    def slot_comes(self) -> None:
+        """A slot of its schedule, or many that were missed; now and then one that was told before, or is overtaken."""
+        self.slots += 1
+        if self.state.status is DaemonStatus.CREATED and self.state.policy.overlap is not None:
+            self.tell(ScheduleResumed())
+        slot = Moment(float(self.slots), float(self.slots))
+        after = self.state.slot if self.chance.random() < 0.8 else Moment(float(self.chance.randrange(self.slots)), 1.0)
+        if self.chance.random() < 0.2:
+            self.tell(SlotPassed(after, slot, self.chance.choice(("", "missed"))))
+        else:
+            self.tell(RunDue(after, slot, str(self.slots), blocked=self.chance.random() < 0.2))
 
     def answer_spawn(self) -> None:
         """The platform answers a spawn: executed, or not possible."""
@@ -223,6 +253,7 @@ class Walk:
         number = self.chance.randrange(0, self.state.instance + 1)
         news: list[Event] = [Spawned(number, self.chance.random() < 0.5), SpawnFailed(number, _SPAWN_FAILURES[0])]
         if number < self.state.instance:
+            news += [StopStepFailed(number, 0, "late")]
             news += [Exited(number, ExitInfo.from_code(0)), BecameReady(number), Paused(number), Continued(number)]
         elif not self.state.executed:
             return
@@ -257,7 +288,20 @@ class Walk:
     def fall_ill(self) -> None:
         """Its health check fails."""
         for each in self.alive():
-            self.inbox.append(BecameUnhealthy(each.number, "no answer"))
+            self.inbox.append(BecameUnhealthy(each.number, "no answer", self.chance.choice((None, int(Signal.USR1)))))
+
+    def change_readiness(self) -> None:
+        """Its readiness is lost, or had (again); or it has said so, and its probes have not."""
+        for each in self.alive():
+            if not each.awaits_ready:
+                self.inbox.append(self.chance.choice((BecameUnready(each.number, "busy"), BecameReady(each.number))))
+            else:
+                self.inbox.append(SaidReady(each.number))
+
+    def ask_for_time(self) -> None:
+        """It wants more time for its start or stop, also such that it has already."""
+        for each in self.alive():
+            self.inbox.append(TimeAskedFor(each.number, self.now_s + self.chance.choice((0.1, 3.0, 10.0))))
 
     def let_time_pass(self) -> None:
         """Until the next deadline or some way on; what is due fires, late and in any order."""
@@ -296,6 +340,7 @@ def random_policy(chance: random.Random) -> LifecyclePolicy:
         reset_after=3.0,
         crash_limit=chance.choice((0, 0, 1, 2, 3)),
         crash_window=4.0,
+        retry_in=chance.choice((0.0, 0.0, 6.0)),
         success_exit_codes=chance.choice((frozenset({0}), frozenset({0, 3}))),
         permanent_exit_codes=chance.choice((frozenset({125}), frozenset({125, 7}))),
     )
@@ -303,11 +348,20 @@ def random_policy(chance: random.Random) -> LifecyclePolicy:
         restart=restart,
         start_timeout_s=chance.choice((0.0, 1.0, 4.0)),
         shutdown_timeout_s=chance.choice((0.0, 2.0)),
+        stop=chance.choice(_LADDERS),
         stop_tree=chance.random() < 0.5,
         kill_leader_only=chance.random() < 0.5,
+        overlap=chance.choice((None, None, None, *Overlap)),
     )
 
 
+_LADDERS = (
+    (),
+    (),
+    (StopStep(Signal.QUIT, wait_s=1.0), StopStep(Signal.INT, wait_s=0.5), StopStep(Signal.TERM, wait_s=0.5)),
+    (StopStep(command=("ask",), wait_s=1.0), StopStep(Signal.TERM, wait_s=0.0), StopStep(Signal.KILL, wait_s=0.0)),
+    (StopStep(Signal.KILL, wait_s=0.0),),
+)
 _EXITS = (
     *(ExitInfo.from_code(code) for code in (0, 1, 1, 1, 3, 7, 125)),
     ExitInfo.from_signal(11, core_dumped=True),
@@ -324,5 +378,7 @@ _ACTIONS = (
     *[Walk.answer_spawn, Walk.deliver, Walk.let_time_pass] * 4,
     *[Walk.deliver_all, Walk.start_if_down, Walk.crash, Walk.report_ready] * 2,
     Walk.ask, Walk.meet_dependencies, Walk.change_policy, Walk.repeat_old_news, Walk.end_doomed, Walk.hold,
+    *[Walk.slot_comes] * 2,
     Walk.start_blocked_in_backoff, Walk.meet_dependencies, Walk.fall_ill, Walk.let_long_time_pass,
+    Walk.change_readiness, Walk.ask_for_time,
 )  # fmt: skip

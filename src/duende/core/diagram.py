@@ -18,7 +18,8 @@ Made from the table in `src/duende/core/lifecycle.py` by `python -m duende.core.
 
 The diagram shows every way from one status to another. The table below it also has the events that leave the status as
 it is and do something else, such as counting, signalling or remembering what was asked. A pair of status and event that
-is in neither does nothing at all, save that `PolicyChanged` replaces the rules in every status.
+is in neither does nothing at all, save that in every status `PolicyChanged` replaces the rules, and `SlotPassed` is
+noted.
 """
 
 _MEANINGS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["ArmTimer", "Effect", "KillTree", "Note", "NoteKind", "SendSignal", "Spawn"]
+__all__ = ["ArmTimer", "Effect", "KillTree", "Note", "NoteKind", "RunStopCommand", "SendSignal", "Spawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,16 @@ class SendSignal:
     instance: int
     signal: int
     tree: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunStopCommand:
+    """Run what asks it to end, for at most `limit_s`; `StopStepFailed` when that can't be done or fails."""
+
+    instance: int
+    step: int
+    command: tuple[str, ...]
+    limit_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +55,17 @@ class NoteKind(enum.Enum):
 
     STATUS = "status"
     ESCALATED = "escalated"  # the stop signal was not obeyed in time; SIGKILL followed
-    GAVE_UP = "gave-up"
+    STOP_STEP = "stop-step"  # the next rung of the stop ladder
+    FAILED = "failed"  # finally
+    CRASH_LOOP = "crash-loop"
+    OOM = "oom"
+    RECOVERED = "recovered"
     UNHEALTHY = "unhealthy"
+    UNREADY = "unready"  # it runs on
+    READY = "ready"  # again
     START_TIMEOUT = "start-timeout"
+    MISSED = "missed"  # slots of its schedule passed while nobody could act
+    OVERLAP = "overlap"  # a slot came while the run before it was not over
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +76,4 @@ class Note:
     text: str
 
 
-Effect = Spawn | SendSignal | KillTree | ArmTimer | Note
+Effect = Spawn | SendSignal | RunStopCommand | KillTree | ArmTimer | Note

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from duende.core.policy import LifecyclePolicy
 from duende.model.exits import ExitInfo
+from duende.model.schedule import Moment
 
 __all__ = [
     "BecameReady",
     "BecameUnhealthy",
+    "BecameUnready",
     "Continued",
     "DependenciesMet",
     "Event",
@@ -21,10 +23,16 @@ __all__ = [
     "Paused",
     "PolicyChanged",
     "RestartRequested",
+    "RunDue",
+    "SaidReady",
+    "ScheduleResumed",
+    "SlotPassed",
     "SpawnFailed",
     "Spawned",
     "StartRequested",
     "StopRequested",
+    "StopStepFailed",
+    "TimeAskedFor",
     "TimerFired",
 ]
 
@@ -104,10 +112,43 @@ class Continued:
 
 
 @dataclass(frozen=True, slots=True)
-class BecameUnhealthy:
-    """Its health check failed often enough, and its configuration says that means a restart."""
+class SaidReady:
+    """It says that it is ready; that counts once its probes agree."""
 
     instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class BecameUnready:
+    """Its readiness probe failed often enough; it runs on."""
+
+    instance: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BecameUnhealthy:
+    """A probe or its watchdog says that it must be dealt with: by a restart, or by nothing but a signal."""
+
+    instance: int
+    reason: str
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeAskedFor:
+    """It wants its start or stop to have time until then, on the boot-time clock."""
+
+    instance: int
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopStepFailed:
+    """The command of that step of the stop ladder could not be run, or failed."""
+
+    instance: int
+    step: int
     reason: str
 
 
@@ -116,6 +157,31 @@ class TimerFired:
     """The timer armed with `token` is due."""
 
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleResumed:
+    """Its schedule counts from now on; nothing is started before the next slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDue:
+    """A slot of its schedule has come, the next one `after` the last that was dealt with."""
+
+    after: Moment | None  # told again, or overtaken by another, it means nothing
+    slot: Moment
+    label: str  # the slot's time, for people
+    text: str = ""  # what else this run makes up for
+    blocked: bool = False  # not before `DependenciesMet`
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPassed:
+    """Slots up to this one are dealt with, without a run: they were missed (`text`), or counting begins here."""
+
+    after: Moment | None
+    slot: Moment
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +203,14 @@ Event = (
     | Exited
     | Paused
     | Continued
+    | SaidReady
+    | BecameUnready
     | BecameUnhealthy
+    | TimeAskedFor
+    | StopStepFailed
     | TimerFired
+    | ScheduleResumed
+    | RunDue
+    | SlotPassed
     | PolicyChanged
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from duende.model.signals import Signal
 
-__all__ = ["ExitInfo", "ExitReason"]
+__all__ = ["ExitInfo", "ExitReason", "exit_code_of"]
 
 
 class ExitReason(enum.Enum):
@@ -106,3 +106,12 @@ def signal_name(number: int) -> str:
         return Signal(number).full_name
     except ValueError:
         return f"signal {number}"
+
+
+def exit_code_of(exit_info: ExitInfo | None) -> int:
+    """What a process that stands for this one ends with, as a shell does it: 128 + signal; 1 where nobody knows."""
+    if exit_info is None:
+        return 1
+    if exit_info.signal is not None:
+        return 128 + exit_info.signal
+    return exit_info.code if exit_info.code is not None else 1

@@ -35,12 +35,16 @@ class BackoffConfig:
     multiplier: float = 2.0
     max_retries: int | None = None
     jitter: float = 0.1
+    delays: tuple[float, ...] | None = None  # in place of all that: the first, the second, ...; the last goes on
 
     def delay_for(self, n: int) -> float:
         """Seconds before restart number `n` of a row (0 is the first), without jitter.
 
         Never above `max_delay`, but only the first is ever shorter than 0.1 s or a shorter `initial_delay`.
         """
+        if self.delays:
+            floor_s = _ZERO_DELAY_FLOOR_S if n > 0 else 0.0
+            return max(self.delays[min(max(n, 0), len(self.delays) - 1)], floor_s)
         if n <= 0:
             return min(self.initial_delay, self.max_delay)
         base_s, power = self.initial_delay, n
@@ -55,7 +59,8 @@ class BackoffConfig:
     def jittered_delay_for(self, n: int, uniform: float) -> float:
         """`delay_for` spread by `uniform` in [0, 1); it stays within ±jitter, and not above `max_delay`."""
         delay_s = self.delay_for(n)
-        return min(delay_s * (1.0 + self.jitter * (2.0 * uniform - 1.0)), max(delay_s, self.max_delay))
+        longest_s = max(self.delays) * (1.0 + self.jitter) if self.delays else max(delay_s, self.max_delay)
+        return min(delay_s * (1.0 + self.jitter * (2.0 * uniform - 1.0)), longest_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class RestartConfig:
     """The whole restart decision of one daemon; durations in seconds.
 
     A run of at least `reset_after` seconds is stable: the next failure counts as the first of a new row. With
-    `crash_limit` > 0, that many failures within `crash_window` seconds end the attempts.
+    `crash_limit` > 0, that many failures within `crash_window` seconds end the attempts. With `retry_in` > 0 they begin
+    anew that long after they have ended (by the crash limit or by `max_retries`).
     """
 
     policy: RestartPolicy = RestartPolicy.ON_FAILURE
@@ -71,5 +77,6 @@ class RestartConfig:
     reset_after: float = 60.0
     crash_limit: int = 0
     crash_window: float = 60.0
+    retry_in: float = 0.0
     success_exit_codes: frozenset[int] = frozenset({0})
     permanent_exit_codes: frozenset[int] = frozenset({125})
