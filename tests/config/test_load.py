@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duende.config.daemon import DaemonConfig, KillMode, LogFormat, StackConfig
+from duende.config.daemon import (
+    DaemonConfig,
+    KillMode,
+    LivenessConfig,
+    LogFormat,
+    ProbeAction,
+    ProbeConfig,
+    ProbesConfig,
+    ReadyConfig,
+    StackConfig,
+    StartupConfig,
+    WatchdogConfig,
+)
 from duende.config.kinds import Reader
 from duende.config.layers import Layer, in_stack_shape
 from duende.config.load import _daemon, _load, load_stack, load_text
@@ -19,6 +31,7 @@ from duende.config.schema import DAEMON
 from duende.errors import ConfigurationError, Problem
 from duende.model.condition import Condition
 from duende.model.restart import RestartPolicy
+from duende.model.schedule import Missed, Overlap, ScheduleConfig
 from duende.model.signals import Signal
 
 SHOP = """\
@@ -137,6 +150,22 @@ FIELDS: list[tuple[Any, ...]] = [
     ('command = "a"\nstart_timeout = 0', "start_timeout", 0.0),
     ('daemon = "a:B"\nsettings = { d = 2020-01-02, s = ["${WHAT}"] }', "settings",
      {"d": "2020-01-02", "s": ["two words"]}),
+    ('command = "a"\nschedule = " */5  * * * * "', "schedule", ScheduleConfig(cron="*/5 * * * *")),
+    ('command = "a"\nevery = "5m"', "schedule", ScheduleConfig(every=300.0)),
+    ('command = "a"\nschedule = { cron = "@daily", timezone = "Asia/Kolkata", jitter = "30s", overlap = "queue" }',
+     "schedule", ScheduleConfig(cron="@daily", timezone="Asia/Kolkata", jitter=30.0, overlap=Overlap.QUEUE)),
+    ('command = "a"\nschedule = { every = 60, missed = "once" }', "schedule",
+     ScheduleConfig(every=60.0, missed=Missed.ONCE)),
+    ('command = "a"\nready = { log = "^up$" }', "ready", ReadyConfig(log="^up$")),
+    ('command = "a"\nready = { unix = "@name" }', "ready", ReadyConfig(unix="@name")),
+    ('command = "a"\nready = { unix = "run/s" }', "ready", ReadyConfig(unix="/srv/shop/run/s")),
+    ('command = "a"\nprobe.startup = { tcp = "x:1" }', "probe", ProbesConfig(StartupConfig(tcp="x:1"))),
+    ('command = "a"\nprobe.liveness = { log_age = "5m", window = 5, action = "quit" }', "probe",
+     ProbesConfig(liveness=LivenessConfig(log_age=300.0, window=5, action=Signal.QUIT))),
+    ('daemon = "a:B"\nprobe.readiness = {}', "probe", ProbesConfig(readiness=ProbeConfig())),
+    ('command = "a"\nwatchdog = 30', "watchdog", WatchdogConfig(30.0)),
+    ('command = "a"\nwatchdog = { timeout = "30s", action = "tell" }', "watchdog",
+     WatchdogConfig(30.0, ProbeAction.TELL)),
 ]  # fmt: skip
 
 
@@ -191,8 +220,6 @@ daemon = "a:B"
 """
     assert errors(text) == [
         "duende.toml:2: stack.nme: unknown key (did you mean `name`?)",
-        "duende.toml:4: daemon.web: has neither `command` nor `daemon` "
-        '(write command = "PROGRAM …" or daemon = "package.module:Class")',
         "duende.toml:5: daemon.web.comand: unknown key (did you mean `command`?)",
         "duende.toml:6: daemon.web.shutdown_timout: unknown key (did you mean `shutdown_timeout`?)",
         'duende.toml:7: daemon.web.nice: expected a whole number, found "high"',
@@ -209,6 +236,22 @@ daemon = "a:B"
         "duende.toml:20: daemon.api.daemon: only one of command, daemon, binary_path can be set, "
         "found command and daemon",
         "duende.toml:22: deamon: unknown key (did you mean `daemon`?)",
+    ]
+
+
+@pytest.mark.parametrize("line", ['comand = "x"', 'deamon = "a:B"', 'cmd = "x"', 'binary_pth = "x"', 'script = "x"'])
+def test_a_near_miss_of_what_to_run_is_one_problem_not_two(line: str) -> None:
+    found = errors(f"[daemon.web]\n{line}\n")
+    assert len(found) == 1, found
+    assert "unknown key (did you mean `" in found[0]
+
+
+def test_a_name_that_is_only_too_long_is_not_told_about_letters() -> None:
+    long = "x" * 70
+    assert errors(f'[stack]\nname = "{long}"\n[daemon.{long}]\ncommand = "true"\n') == [
+        f'duende.toml:2: stack.name: "{"x" * 20}…" is too long for a name: 70 characters, at most 63 are allowed',
+        f'duende.toml:3: daemon.{long}: "{"x" * 20}…" is too long for a name: 70 characters, at most 63 are allowed '
+        "(shorten it)",
     ]
 
 
@@ -230,13 +273,28 @@ WRONG: list[tuple[Any, ...]] = [
     ('command = "a"\numask = "999"', "is not an octal mask"),
     ('command = "a"\numask = 0o7777', "must be 0 to 0o777"),
     ('command = "a"\nready = { tcp = "x", http = "http://x" }', "not HOST:PORT"),
-    ('command = "a"\nready = { tcp = "x:1", http = "http://x" }', "only one of notify, tcp, http, unix, exec"),
+    ('command = "a"\nready = { tcp = "x:1", http = "http://x" }', "only one of notify, fd, log, tcp, http, unix, exec"),
     ('command = "a"\nready = "soon"', '"soon" is not one of "notify"'),
-    ('command = "a"\nhealth_check = { tcp = "x:1", exec = "y" }', "only one of http, tcp, exec can be set"),
+    ('command = "a"\nready = { fd = 2 }', "must be 3 to 65535, found 2"),
+    ('command = "a"\nready = { log = "(" }', "is not a regular expression: missing )"),
+    ('command = "a"\nready = { log = "x*" }', "matches an empty line"),
+    ('command = "a"\nready = { unix = "@" }', "needs a name after the @"),
+    ('daemon = "a:B"\nready = { fd = 3 }', "a Python class says itself when it is ready"),
+    ('command = "a"\nready = { tcp = "x:1" }\nprobe.startup = { tcp = "x:1" }', "`ready` is its short form"),
+    ('command = "a"\nhealth_check = { tcp = "x:1" }\nprobe.liveness = { tcp = "x:1" }', "`health_check` is its short"),
+    ('command = "a"\nprobe.readiness = {}', "there is nothing to ask: none of http, tcp, unix, exec is set"),
+    ('command = "a"\nprobe.readiness = { tcp = "x:1", log_age = "1s" }', "daemon.x.probe.readiness.log_age: unknown"),
+    ('command = "a"\nprobe.startup = { tcp = "x:1", http = "http://x" }', "only one of http, tcp, unix, exec can be"),
+    ('command = "a"\nprobe.liveness = { tcp = "x:1", window = 2 }', "2 answers never hold 3 failures"),
+    ('command = "a"\nprobe.liveness = { tcp = "x:1", action = "die" }', '"die" is neither "restart" nor "tell"'),
+    ('command = "a"\nwatchdog = {}', "3: daemon.x.watchdog: needs `timeout`"),
+    ('command = "a"\nwatchdog = "0s"', "must be longer than 0"),
+    ('command = "a"\nhealth_check = { tcp = "x:1", exec = "y" }', "only one of http, tcp, unix, exec, log_age"),
     ('command = "a"\nhealth_check = { http = "ftp://x" }', "is not a URL"),
     ('command = "a"\nhealth_check = { restart = true }', "there is nothing to check"),
     ('command = "a"\nhealth_check = { interval = 0 }', "must be longer than 0"),
-    ('command = "a"\nrestart = "max-retries"', "is not one of"),
+    ('command = "a"\nrestart = "max-retries"', 'write restart = { policy = "max-retries", max_retries = 5 }'),
+    ('command = "a"\nrestart = "max_retries"', "can't stand alone: it needs a number of retries"),
     ('command = "a"\nrestart = { policy = "max-retries" }', 'needs max_retries'),
     ('command = "a"\nrestart = { delay = "1m", max_delay = "1s" }', "3: daemon.x.restart.max_delay: is less than"),
     ('command = "a"\nrestart = { delay = 1, initial_delay = 1 }', "only one of delay, initial_delay"),
@@ -255,6 +313,25 @@ WRONG: list[tuple[Any, ...]] = [
     ('command = "a"\nworking-dir = "/"', "did you mean `working_dir`?"),
     ('command = "a"\nlog = 5', "expected a table, found the number 5"),
     ('command = "a"\npid_file = "~/p"', "HOME is not set"),
+    ('command = "a"\nschedule = "61 * * * *"', '"61 * * * *" is not a cron expression: bad minute'),
+    ('command = "a"\nschedule = "* * * *"', "has 4 fields; cron has 5"),
+    ('command = "a"\nschedule = "@dayly"', "is not one of @yearly, @annually"),
+    ('command = "a"\nschedule = { cron = "0 0 */20 * 1L" }', 'daemon.x.schedule.cron: "0 0 */20 * 1L" never comes'),
+    ('command = "a"\nschedule = "0 0 */20 * 1L"', '"0 0 */20 * 1L" never comes: no day of the next 50 years'),
+    ('command = "a"\nschedule = 5', "3: daemon.x.schedule: expected a cron expression such as"),
+    ('command = "a"\nschedule = {}', "has neither `cron` nor `every` (write schedule = "),
+    ('command = "a"\nschedule = { cron = "@daily", every = "1m" }', "only one of cron, every can be set"),
+    ('command = "a"\nschedule = "@daily"\nevery = "1m"', "4: daemon.x.every: only one of schedule and every can be"),
+    ('command = "a"\nschedule = { cron = "@daily", timezone = "Europe/Berln" }',
+     'no time zone "Europe/Berln" on this machine; did you mean `Europe/Berlin`?'),
+    ('command = "a"\nschedule = { every = "1m", timezone = "UTC" }', "does not follow the wall clock"),
+    ('command = "a"\nschedule = { every = "1m", jitter = "1m" }', "is not less than the time between two slots (60 s)"),
+    ('command = "a"\nschedule = { cron = "*/5 * * * *", jitter = "10m" }', "not less than the time between two slots"),
+    ('command = "a"\nschedule = { every = "1m", overlap = "forbid" }', 'is not one of "skip", "queue", "replace"'),
+    ('command = "a"\nschedule = { every = "1m", missed = "all" }', 'is not one of "skip", "once"'),
+    ('command = "a"\nevery = "500ms"', "3: daemon.x.every: must be at least 1 s, found 0.5 s"),
+    ('command = "a"\nrestart = "always"\nevery = "1m"', "would start every run again when it has ended"),
+    ('command = "a"\ncron = "@daily"', "unknown key (did you mean `schedule`?)"),
 ]  # fmt: skip
 
 

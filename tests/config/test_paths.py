@@ -65,6 +65,11 @@ def test_a_bad_stack_name_is_refused(name: str) -> None:
         stack_paths(name, {})
 
 
+def test_a_stack_name_that_is_only_too_long_says_how_long() -> None:
+    with pytest.raises(ConfigurationError, match="64 characters, at most 63 are allowed"):
+        stack_paths("x" * 64, {})
+
+
 def test_a_socket_path_over_107_bytes_is_refused_and_107_is_not() -> None:
     room = 107 - len("/shop/keeper.sock")
     assert len(stack_paths("shop", {"DUENDE_RUNTIME_DIR": "/" + "r" * (room - 1)}).keeper_socket) == 107

@@ -45,7 +45,10 @@ _WRONG = test_load.WRONG
 _BEYOND_SCHEMA = (
     "can't be split", "not set", "settings are", "would share", "can't wait", "never ends", "nothing to check",
     "is less", "can't be both", "needs max_retries", "NUL",
-    "HOME is",
+    "regular expression", "matches an empty", "after the @", "says itself when", "its short", "nothing to ask",
+    "answers never hold",
+    "HOME is", "not a cron expression", "never comes", "is not one of @", "no time zone", "every run again",
+    "follow the wall clock", "not less than the time between", "has neither `cron`", "at least 1 s",
 )  # fmt: skip
 
 
@@ -83,6 +86,7 @@ _WORDS = st.sampled_from([
     "on_failure", "notify", "SIGTERM", "term", "022", "json", [], ["x"], [""], [1], [256], {}, {"a": "ready"}, {"A": 1},
     {"policy": "always"}, {"policy": "x"}, {"tcp": "x:1"}, {"tcp": "x:1", "http": "http://x"},
     {"notify": False, "tcp": "x:1"},
+    "* * * * *", "@daily", {"cron": "0 3 * * *"}, {"every": "1m"}, {"every": 0.5}, {"every": "1m", "cron": "@daily"},
     {"interval": 0}, {"interval": "0ms"}, {"interval": "10ms"}, {"memory_bytes": "5"},
     {"memory_bytes": "5 KB"}, {"keep": 2},
 ])  # fmt: skip
@@ -118,7 +122,7 @@ def _defaults(section: Section, holder: object) -> list[tuple[str, Any, Any]]:
         for attribute in entry.target.split("."):
             actual = getattr(actual, attribute)
         if entry.section:
-            found += _defaults(entry.section, actual)
+            found += _defaults(entry.section, actual) if actual is not None else []
         elif entry.default:
             meant = reader.read(entry.kind, (entry.key,), tomllib.loads(f"x = {entry.default}")["x"])
             assert meant is not MISSING, (entry.key, reader.problems)

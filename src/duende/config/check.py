@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from duende.config.containers import variable_name_reason
-from duende.config.daemon import DaemonConfig
+from duende.config.daemon import DaemonConfig, StackConfig
+from duende.config.interpolate import expand_instance
 from duende.config.layers import Origins, dotted
 from duende.config.load import LoadFailed, read_stack
 from duende.config.locate import KeyPath
 from duende.config.paths import is_name
 from duende.config.rules import Finding, daemon_findings
 from duende.config.schema import DAEMON, Section
-from duende.config.texts import NAME_RULE
+from duende.config.texts import name_problem
 from duende.errors import ConfigurationError, Problem
 
 __all__ = ["Findings", "check_file", "environment_of", "environment_problems", "find_program", "problems_of"]
@@ -49,7 +50,7 @@ def problems_of(config: DaemonConfig) -> list[Problem]:
     """Everything that is wrong in one configuration by itself, however it was made."""
     findings: list[Finding] = []
     if not is_name(config.name):
-        findings.append((("name",), NAME_RULE.format(config.name[:80]), ""))
+        findings.append((("name",), name_problem(config.name), ""))
     findings += _field_findings(DAEMON, config, ())
     for key, value in config.env.items():
         if reason := variable_name_reason(key):
@@ -109,6 +110,7 @@ def check_file(
     for config in loaded.stack.daemons.values():
         errors += _located(loaded.origins, config, machine_findings(config, environ))
         warnings += _located(loaded.origins, config, doubts(config))
+    errors += hook_problems(loaded.stack, environ)
     if not loaded.stack.daemons:
         warnings.append(Problem("describes no daemon", file=os.fspath(path), hint="write a [daemon.NAME] table"))
     return Findings(tuple(errors), tuple(warnings))
@@ -134,8 +136,6 @@ def _located(origins: Origins, config: DaemonConfig, findings: Iterator[Finding]
 
 def machine_findings(config: DaemonConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
     """What this machine lacks for the daemon, as far as this user can see."""
-    from duende.config.interpolate import expand_instance  # here with its only user
-
     folder = expand_instance(str(config.working_dir or os.getcwd()), 1)
     if not os.path.isdir(folder):
         reason = "is not a directory" if os.path.lexists(folder) else "does not exist"
@@ -153,6 +153,25 @@ def machine_findings(config: DaemonConfig, environ: Mapping[str, str]) -> Iterat
     env = environment_of(config, environ)
     for problem in environment_problems(env, config.command or ()):
         yield ("env",), problem.reason, problem.hint
+
+
+def hook_problems(stack: StackConfig, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """What this machine lacks for the hooks."""
+    on_failure = [
+        config.on_failure.hook_for(config.name, config.source)
+        for config in stack.daemons.values()
+        if config.on_failure is not None
+    ]
+    for hook in (*stack.hooks, *on_failure):
+        file, _, line = hook.source.rpartition(":")
+        reason = ""
+        if hook.command is not None:
+            reason = find_program(expand_instance(hook.command[0], 1), environ, str(stack.directory))[1]
+        elif hook.secret_file is not None and not os.access(hook.secret_file, os.R_OK):
+            reason = f"the secret {hook.secret_file} does not exist, or can't be read"
+        if reason:
+            reason = reason.replace("the daemon's PATH", "the manager's PATH")
+            yield Problem(reason, file=file, line=int(line) if line.isdecimal() else 0, key=f"hook {hook.name}")
 
 
 def _account_findings(config: DaemonConfig) -> Iterator[Finding]:
@@ -182,6 +201,10 @@ def doubts(config: DaemonConfig) -> Iterator[Finding]:
         yield ("replicas",), reason, "{instance} is the number"
     if config.health_check.enabled and config.health_check.timeout > config.health_check.interval:
         yield ("health_check", "timeout"), "is longer than the interval, so checks will be late", ""
+    for name in ("startup", "readiness", "liveness"):
+        probe = getattr(config.probe, name)
+        if probe is not None and probe.timeout > probe.interval:
+            yield ("probe", name, "timeout"), "is longer than the interval, so probes will be late", ""
 
 
 def _mentions_instance(config: DaemonConfig) -> bool:

@@ -12,7 +12,7 @@ from duende.config.interpolate import interpolate
 from duende.config.kinds import MISSING, Kind, Missing, Reader, WrongType, choice, found
 from duende.config.locate import KeyPath
 from duende.config.paths import is_name
-from duende.config.texts import NAME_RULE
+from duende.config.texts import name_problem
 from duende.errors import ConfigurationError
 
 __all__ = ["after", "arguments", "command", "env", "env_file", "exit_codes", "settings"]
@@ -201,7 +201,7 @@ def _read_after(reader: Reader, at: KeyPath, value: object) -> dict[str, Conditi
             if not isinstance(name, str):
                 reader.fail((*at, index), f"expected the name of a daemon, found {found(name)}")
             elif not is_name(name):
-                reader.fail((*at, index), NAME_RULE.format(name[:80]))
+                reader.fail((*at, index), name_problem(name))
             else:
                 result[name] = Condition.READY
         return result
@@ -209,7 +209,7 @@ def _read_after(reader: Reader, at: KeyPath, value: object) -> dict[str, Conditi
         raise WrongType
     for name, item in value.items():
         if not is_name(name):
-            reader.fail((*at, name), NAME_RULE.format(name[:80]))
+            reader.fail((*at, name), name_problem(name))
         elif (condition := reader.read(_condition, (*at, name), item)) is not MISSING:
             result[name] = condition
     return result

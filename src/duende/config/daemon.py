@@ -12,20 +12,31 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from duende.config.hook import HookConfig, OnFailureConfig
 from duende.model.condition import Condition
 from duende.model.limits import ResourceConfig
 from duende.model.restart import RestartConfig
+from duende.model.schedule import ScheduleConfig
 from duende.model.signals import Signal
+from duende.model.stop import StopStep
+from duende.model.thresholds import ThresholdConfig
 
 __all__ = [
     "Condition",
     "DaemonConfig",
     "HealthCheckConfig",
     "KillMode",
+    "LivenessConfig",
     "LogConfig",
     "LogFormat",
+    "ProbeAction",
+    "ProbeConfig",
+    "ProbesConfig",
     "ReadyConfig",
+    "ScheduleConfig",
     "StackConfig",
+    "StartupConfig",
+    "WatchdogConfig",
 ]
 
 def _nothing() -> Mapping[str, Any]:
@@ -62,12 +73,23 @@ class LogConfig:
     compress: bool = True
 
 
+class ProbeAction(enum.Enum):
+    """What a failed liveness probe or watchdog leads to, besides being told. In its place may stand a signal."""
+
+    RESTART = "restart"
+    TELL = "tell"
+
+
 @dataclass(frozen=True, slots=True)
 class HealthCheckConfig:
-    """A periodic check. Exactly one of `http`, `tcp`, `exec` is set; none means the class's `health_check`."""
+    """A periodic check, the short form of a liveness probe. At most one of the first is set; none means the class's
+    `health_check`.
+    """
 
     http: str | None = None
     tcp: str | None = None
+    unix: str | None = None
+    log_age: float | None = None  # seconds in which it must have written a line
     exec: tuple[str, ...] | None = None
     interval: float = 10.0
     timeout: float = 1.0
@@ -81,17 +103,75 @@ class ReadyConfig:
     """When a command counts as ready. Exactly one of the first is set; none means as soon as it is executed."""
 
     notify: bool = False  # sd_notify(3) READY=1
+    fd: int | None = None  # it writes a newline to this descriptor, as s6 has it
+    log: str | None = None  # a line of its output matches this regular expression
     tcp: str | None = None  # HOST:PORT accepts
     http: str | None = None  # answers 2xx or 3xx
-    unix: str | None = None  # path accepts
+    unix: str | None = None  # path accepts; `@name` is an abstract socket
     exec: tuple[str, ...] | None = None  # exits 0
     interval: float = 0.1  # between tries of the polled kinds, which offer no event to wait for
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it is an event, and not asked for."""
+        return self.notify or self.fd is not None or self.log is not None
 
-_RESOURCES, _HEALTH_CHECK, _READY, _RESTART, _LOG = (
+
+@dataclass(frozen=True, slots=True)
+class ProbeConfig:
+    """One probe. At most one of the first is set; none means the class's `health_check`."""
+
+    http: str | None = None
+    tcp: str | None = None
+    unix: str | None = None
+    exec: tuple[str, ...] | None = None
+    initial_delay: float = 0.0  # from the moment it could be asked
+    interval: float = 10.0
+    timeout: float = 1.0
+    failure_threshold: int = 3  # 0: failures never count
+    success_threshold: int = 1
+    window: int = 0  # 0: failures count in a row; otherwise among so many answers
+
+
+@dataclass(frozen=True, slots=True)
+class StartupConfig(ProbeConfig):
+    """Asked more often, and never taken for failed before `start_timeout`, unless a threshold says so."""
+
+    interval: float = 1.0
+    failure_threshold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessConfig(ProbeConfig):
+    """`log_age` is one more question: seconds in which it must have written a line."""
+
+    log_age: float | None = None
+    action: ProbeAction | Signal = ProbeAction.RESTART
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesConfig:
+    """The probes in full, in Kubernetes' words (core/probe.py says what they mean)."""
+
+    startup: StartupConfig | None = None
+    readiness: ProbeConfig | None = None
+    liveness: LivenessConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogConfig:
+    """How long a daemon may say nothing (WATCHDOG=1 of sd_notify), and what happens then."""
+
+    timeout: float
+    action: ProbeAction | Signal = ProbeAction.RESTART
+
+
+_THRESHOLDS = ThresholdConfig()
+_RESOURCES, _HEALTH_CHECK, _READY, _PROBES, _RESTART, _LOG = (
     ResourceConfig(),
     HealthCheckConfig(),
     ReadyConfig(),
+    ProbesConfig(),
     RestartConfig(),
     LogConfig(),
 )
@@ -120,14 +200,23 @@ class DaemonConfig:
     resources: ResourceConfig = _RESOURCES  # frozen, so that all daemons may share the defaults
     health_check: HealthCheckConfig = _HEALTH_CHECK
     ready: ReadyConfig = _READY
+    probe: ProbesConfig = _PROBES
+    watchdog: WatchdogConfig | None = None
     restart: RestartConfig = _RESTART
+    restart_when: ThresholdConfig = _THRESHOLDS
     start_timeout: float = 60.0  # from the start until ready; 0 is no limit
     shutdown_timeout: float = 10.0
     stop_signal: Signal = Signal.TERM
+    stop: tuple[StopStep, ...] | None = None  # a ladder in place of the two above
     reload_signal: Signal = Signal.HUP
+    reload_command: tuple[str, ...] | None = None  # in place of the signal
+    reload_timeout: float = 60.0
     kill_mode: KillMode = KillMode.MIXED
+    on_failure: OnFailureConfig | None = None
     pid_file: Path | None = None
     autostart: bool = True
+    essential: bool = False
+    schedule: ScheduleConfig | None = None  # it runs once per slot, and not when the stack starts
     after: Mapping[str, Condition] = field(default_factory=_nothing)
     log: LogConfig = _LOG
     platform: str = "native"
@@ -138,6 +227,22 @@ class DaemonConfig:
     def __post_init__(self) -> None:
         if self.command is None and self.daemon is None and self.binary_path is not None:
             object.__setattr__(self, "command", (str(self.binary_path), *self.args))
+
+    @property
+    def stop_limit(self) -> float:
+        """Seconds from the first request to end until SIGKILL."""
+        return sum(step.wait_s for step in self.stop) if self.stop else self.shutdown_timeout
+
+    @property
+    def awaits_ready(self) -> bool:
+        """Whether it is ready later than it is executed."""
+        asked = self.probe.startup is not None or self.probe.readiness is not None
+        return self.daemon is not None or self.ready != _READY or asked
+
+    @property
+    def may_notify(self) -> bool:
+        """Whether it gets a socket for sd_notify(3)."""
+        return self.ready.notify or self.watchdog is not None
 
     @classmethod
     def load(cls, path: str | Path) -> DaemonConfig:
@@ -171,3 +276,4 @@ class StackConfig:
     daemons: Mapping[str, DaemonConfig]
     directory: Path  # relative paths are resolved from here
     path: Path | None = None  # None for a stack made in memory
+    hooks: tuple[HookConfig, ...] = ()

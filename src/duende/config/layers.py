@@ -32,6 +32,7 @@ __all__ = [
 
 ENV_PREFIX = "DUENDE_DAEMON__"
 _AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)$")
+_NOT_OF_DAEMONS = ("name", "stack", "hook")  # keys at the top of the seed's shape that are not its daemon's
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_@-]+")
 
 
@@ -142,9 +143,8 @@ def in_stack_shape(layer: Layer) -> Layer:
             hint='or put the keys below a table header: [daemon.NAME]',
         )
         raise ConfigurationError([problem])
-    layer.document = {"daemon": {name: {key: value for key, value in top.items() if key not in ("name", "stack")}}}
-    if "stack" in top:
-        layer.document["stack"] = top["stack"]
+    layer.document = {"daemon": {name: {key: value for key, value in top.items() if key not in _NOT_OF_DAEMONS}}}
+    layer.document |= {key: top[key] for key in ("stack", "hook") if key in top}
     layer.prefix = ("daemon", name)
     return layer
 

@@ -14,14 +14,16 @@ from typing import Any
 
 from duende.config import layers
 from duende.config.daemon import DaemonConfig, StackConfig
+from duende.config.hook import HookConfig
 from duende.config.kinds import Reader, found
 from duende.config.layers import Layer, Origins
 from duende.config.locate import KeyPath
 from duende.config.paths import is_name, sanitized_name
 from duende.config.rules import daemon_findings, stack_findings
 from duende.config.schema import DAEMON, SECTIONS, STACK, near_hint
-from duende.config.texts import NAME_RULE
+from duende.config.texts import name_hint, name_problem
 from duende.errors import ConfigurationError, Problem
+from duende.model.schedule import ScheduleConfig
 
 __all__ = ["Loaded", "load_stack", "load_text", "read_stack"]
 
@@ -134,7 +136,14 @@ def _load(
     if is_whole and not reader.problems:
         for at, reason, hint in stack_findings(daemon_map):
             reader.fail(at, reason, hint)
-    loaded = Loaded(StackConfig(name, MappingProxyType(daemon_map), Path(directory), path), origins)
+    hooks: tuple[HookConfig, ...] = ()
+    if any("hook" in layer.document for layer in files):
+        from duende.config.hooks import read_hooks  # here: most stacks have none
+
+        known = is_whole and not reader.problems
+        hooks, found_problems = read_hooks(files, daemon_map, environ, directory, is_whole=known)
+        problems += found_problems
+    loaded = Loaded(StackConfig(name, MappingProxyType(daemon_map), Path(directory), path, hooks), origins)
     if reader.problems or problems:
         problems += [origins.problem(*problem) for problem in reader.problems]
         raise LoadFailed(_in_order(problems), loaded)
@@ -169,9 +178,9 @@ def _read_document(
     reader: Reader, document: Mapping[str, Any], origins: Origins, directory: str, *, is_whole: bool
 ) -> dict[str, DaemonConfig]:
     for key in document:
-        if key not in ("stack", "daemon"):
+        if key not in ("stack", "daemon", "hook"):
             belongs = key in DAEMON.by_key or key == "name" or any(key == section.name for section in SECTIONS)
-            hint = "it belongs below a [daemon.NAME] header" if belongs else near_hint(key, ["stack", "daemon"])
+            hint = "it belongs below a [daemon.NAME] header" if belongs else near_hint(key, ["stack", "daemon", "hook"])
             reader.fail((key,), "unknown key", hint)
     tables = document.get("daemon", _EMPTY)
     if not isinstance(tables, Mapping):
@@ -183,7 +192,7 @@ def _read_document(
     for name, table in tables.items():
         at: KeyPath = ("daemon", name)
         if not is_name(name):
-            reader.fail(at, NAME_RULE.format(name[:80]), f"did you mean `{sanitized_name(name)}`?")
+            reader.fail(at, name_problem(name), name_hint(name))
         elif not isinstance(table, dict):
             reader.fail(at, f"expected a table, found {found(table)}")
         elif is_whole and not any(layer.has(at) for layer in files):
@@ -210,11 +219,16 @@ def _daemon(
     for key in ("settings", "after"):
         if key in values:
             values[key] = MappingProxyType(values[key])
+    if "every" in values:
+        if "schedule" in values:
+            reader.fail((*at, "every"), "only one of schedule and every can be set", "write schedule = { every = … }")
+        values["schedule"] = ScheduleConfig(every=values.pop("every"))
     if "working_dir" not in values:
         values["working_dir"] = Path(directory)
     config = DaemonConfig(name=name, source=source, **values)
     if len(reader.problems) > problems_before:
-        if is_whole and not any(key in table for key in DAEMON.one_of):
+        meant = {DAEMON.meant_by(key) for key in table if key not in DAEMON.by_key}  # a typo has been told already
+        if is_whole and not any(key in table or key in meant for key in DAEMON.one_of):
             reader.fail(at, *next(daemon_findings(config))[1:])  # the first rule: nothing to run
     elif is_whole:
         for below, reason, hint in daemon_findings(config):

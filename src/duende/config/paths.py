@@ -81,8 +81,11 @@ def stack_paths(name: str, environ: Mapping[str, str] | None = None) -> StackPat
     """The places of stack `name`; ConfigurationError for a bad name or when a socket's path would be too long."""
     environ = os.environ if environ is None else environ
     if not is_name(name):
+        if len(name) > NAME_MAX_CHARS:
+            reason = f"{len(name)} characters, at most {NAME_MAX_CHARS} are allowed"
+            _refuse("", f"{name[:20]!r}… can't name a stack: {reason}")
         hint = f"use letters, digits and _ . @ -, at most {NAME_MAX_CHARS}, a letter or digit first"
-        _refuse("", f"{name[:80]!r} can't name a stack", hint)
+        _refuse("", f"{name!r} can't name a stack", hint)
     paths = StackPaths(name, f"{_runtime_base(environ)}/{name}", f"{_state_base(environ)}/{name}")
     longest = max((paths.socket, paths.keeper_socket, paths.notify), key=len)
     size_bytes = len(os.fsencode(longest))

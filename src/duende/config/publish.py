@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from duende.config.kinds import Kind
-from duende.config.schema import DAEMON, SECTIONS, STACK, Field, Section
+from duende.config.schema import DAEMON, HOOK, SECTIONS, STACK, Field, Section
 
 __all__ = ["json_schema", "reference_markdown"]
 
@@ -21,11 +21,18 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a whole `duende.toml` in either shape."""
     definitions = {section.name: _section_schema(section) for section in SECTIONS}
     definitions["daemon"]["oneOf"] = [{"required": [key]} for key in DAEMON.one_of]
+    definitions["daemon"]["not"] = {"required": ["every", "schedule"]}
+    definitions["hook"] |= {
+        "required": ["name", "on"],
+        "anyOf": [{"required": [action]} for action in HOOK.one_of],
+    }
+    hooks = {"type": "array", "items": {"$ref": "#/$defs/hook"}}
     name = STACK.by_key["name"].kind.schema
     single = {**definitions["daemon"], "title": "one daemon, in the seed's shape", "required": ["name"]}
     single["properties"] = {
         "name": {**name, "description": "the daemon's name"},
         "stack": {"$ref": "#/$defs/stack"},
+        "hook": hooks,
         **single["properties"],
     }
     stack = {
@@ -34,6 +41,7 @@ def json_schema() -> dict[str, Any]:
         "properties": {
             "stack": {"$ref": "#/$defs/stack"},
             "daemon": {"type": "object", "propertyNames": name, "additionalProperties": {"$ref": "#/$defs/daemon"}},
+            "hook": hooks,
         },
         "additionalProperties": False,
     }
@@ -65,9 +73,14 @@ def _section_schema(section: Section) -> dict[str, Any]:
         "properties": {entry.key: _field_schema(entry) for entry in section.fields},
         "additionalProperties": False,
     }
+    if section.needs:
+        table["required"] = list(section.needs)
     if section is not DAEMON and section.one_of:
         pairs = [(a, b) for number, a in enumerate(section.one_of) for b in section.one_of[number + 1 :]]
         table["allOf"] = [{"not": {"allOf": [_set(a, section), _set(b, section)]}} for a, b in pairs]
+    if section.text_key:
+        text = section.by_key[section.text_key].kind.schema
+        return {"description": section.about, "anyOf": [text, {**table, "description": "in full"}]}
     if not section.words:
         return table
     return {"description": section.about, "anyOf": [{"enum": list(section.words)}, {**table, "description": "in full"}]}
@@ -144,7 +157,8 @@ Env files hold `KEY=VALUE` lines, with optional `export`, quotes and `#` comment
 def _reference_lines() -> Iterator[str]:
     yield _INTRODUCTION.rstrip("\n")
     for section in SECTIONS:
-        title = {"stack": "[stack]", "daemon": "[daemon.NAME]"}.get(section.name, f"[daemon.NAME.{section.name}]")
+        titles = {"stack": "[stack]", "daemon": "[daemon.NAME]", "hook": "[[hook]]"}
+        title = titles.get(section.name, f"[daemon.NAME.{section.name}]")
         yield ""
         yield f"## `{title}`"
         yield ""
@@ -152,6 +166,8 @@ def _reference_lines() -> Iterator[str]:
         if section.words:
             words = [f'`{section.name} = "{word}"`' for word in section.words if "_" not in word]
             yield f"May be abbreviated: {', '.join(words)}."
+        if section.text_key:
+            yield f"A plain string stands for `{section.text_key}`."
         yield ""
         yield "| key | value | default | meaning |"
         yield "| --- | --- | --- | --- |"

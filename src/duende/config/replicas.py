@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from duende.config.daemon import DaemonConfig, HealthCheckConfig, ReadyConfig, StackConfig
+from duende.config.daemon import DaemonConfig, HealthCheckConfig, ProbesConfig, ReadyConfig, StackConfig
 from duende.config.interpolate import expand_instance
 from duende.config.rules import stack_findings
 from duende.errors import ConfigurationError, Problem
@@ -78,19 +78,30 @@ def _instance(config: DaemonConfig, name: str, number: int, after: Mapping[str, 
                 result = {key: text(item) for key, item in value.items()}
         return result
 
-    log, ready, health = config.log, config.ready, config.health_check
+    def questions(one: Any) -> Any:
+        return replace(one, tcp=text(one.tcp), http=text(one.http), unix=text(one.unix), exec=text(one.exec))
+
+    log, ready, health, probe = config.log, config.ready, config.health_check, config.probe
     if log.directory is not None:
         log = replace(log, directory=text(log.directory))
     if ready != ReadyConfig():
-        ready = replace(ready, tcp=text(ready.tcp), http=text(ready.http), unix=text(ready.unix), exec=text(ready.exec))
+        ready = questions(ready)
     if health != HealthCheckConfig():
-        health = replace(health, tcp=text(health.tcp), http=text(health.http), exec=text(health.exec))
+        health = questions(health)
+    if probe != ProbesConfig():
+        probe = ProbesConfig(
+            startup=probe.startup and questions(probe.startup),
+            readiness=probe.readiness and questions(probe.readiness),
+            liveness=probe.liveness and questions(probe.liveness),
+        )
     return replace(
         config,
         name=name,
         instance=number,
         after=MappingProxyType(dict(after)),
         command=text(config.command),
+        stop=config.stop and tuple(replace(step, command=text(step.command)) for step in config.stop),
+        reload_command=text(config.reload_command),
         args=text(config.args),
         env=MappingProxyType(text(dict(config.env))),
         settings=MappingProxyType(text(dict(config.settings))),
@@ -98,9 +109,11 @@ def _instance(config: DaemonConfig, name: str, number: int, after: Mapping[str, 
         config_path=text(config.config_path),
         working_dir=text(config.working_dir),
         pid_file=text(config.pid_file),
+        on_failure=config.on_failure and replace(config.on_failure, command=text(config.on_failure.command)),
         log=log,
         ready=ready,
         health_check=health,
+        probe=probe,
     )
 
 

@@ -9,16 +9,22 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from duende.config.daemon import Condition, DaemonConfig
+from duende.config.ladders import ladder_problem
 from duende.config.locate import KeyPath
 from duende.config.paths import NAME_MAX_CHARS
+from duende.config.probes import liveness_of, probe_findings
 from duende.config.schema import near_hint
-from duende.model.restart import RestartPolicy
+from duende.config.times import zone_of
+from duende.model.restart import BackoffConfig, RestartPolicy
+from duende.model.schedule import ScheduleConfig
 from duende.model.signals import Signal
 
 __all__ = ["Finding", "daemon_findings", "stack_findings"]
 
 Finding: TypeAlias = tuple[KeyPath, str, str]
 
+_PLAIN_BACKOFF = (BackoffConfig().initial_delay, BackoffConfig().max_delay, BackoffConfig().multiplier)
+_DEFAULT = DaemonConfig("default", command=("true",))
 _NOT_ENDING = (Signal.STOP, Signal.CONT)
 
 
@@ -33,19 +39,22 @@ def daemon_findings(config: DaemonConfig) -> Iterator[Finding]:
         yield ("settings",), reason, "pass them as arguments or env"
     if config.stop_signal in _NOT_ENDING:
         yield ("stop_signal",), f"{config.stop_signal.full_name} never ends a program", 'use "SIGTERM"'
+    if config.stop and (config.stop_signal is not Signal.TERM or config.shutdown_timeout != _DEFAULT.shutdown_timeout):
+        reason = "stop says all: stop_signal and shutdown_timeout can't be set besides"
+        yield ("stop",), reason, "write them as its first step"
+    if config.stop and (problem := ladder_problem(config.stop)):  # of a configuration built by hand
+        yield ("stop",), problem, ""
     if config.name in config.after:
         yield ("after",), f"a daemon can't wait for itself ({config.name})", ""
     if config.replicas > 1:
         yield from _replica_findings(config)
     yield from _restart_findings(config)
-    health = config.health_check
-    if len([kind for kind in (health.http, health.tcp, health.exec) if kind]) > 1:
-        yield ("health_check",), "only one of http, tcp, exec can be set", ""
-    if health.restart and health.enabled and config.daemon is None and not (health.http or health.tcp or health.exec):
-        yield ("health_check", "restart"), "there is nothing to check: none of http, tcp, exec is set", ""
-    ready = config.ready
-    if len([kind for kind in (ready.notify, ready.tcp, ready.http, ready.unix, ready.exec) if kind]) > 1:
-        yield ("ready",), "only one of notify, tcp, http, unix, exec can be set", ""
+    if config.schedule is not None:
+        for at, reason, hint in _schedule_findings(config, config.schedule):
+            yield ("schedule", *at), reason, hint
+    if config.on_failure is not None and (config.on_failure.start is None) == (config.on_failure.command is None):
+        yield ("on_failure",), "exactly one of start and command must be set", 'write on_failure = "NAME"'
+    yield from probe_findings(config)
 
 
 def _replica_findings(config: DaemonConfig) -> Iterator[Finding]:
@@ -63,12 +72,37 @@ def _restart_findings(config: DaemonConfig) -> Iterator[Finding]:
     if restart.policy is RestartPolicy.MAX_RETRIES and backoff.max_retries is None:
         hint = 'write restart = { policy = "max-retries", max_retries = 5 }'
         yield ("restart",), 'the policy "max-retries" needs max_retries', hint
+    if backoff.delays and (backoff.initial_delay, backoff.max_delay, backoff.multiplier) != _PLAIN_BACKOFF:
+        yield ("restart", "delays"), "delays says all: delay, max_delay and multiplier can't be set besides", ""
     if backoff.initial_delay > backoff.max_delay:
         reason = f"is less than delay ({backoff.max_delay:g} s < {backoff.initial_delay:g} s)"
         yield ("restart", "max_delay"), reason, ""
     if both := sorted(restart.success_exit_codes & restart.permanent_exit_codes):
         codes = ", ".join(map(str, both))
         yield ("restart", "success_exit_codes"), f"{codes} can't be both a success and permanent", ""
+
+
+def _schedule_findings(config: DaemonConfig, schedule: ScheduleConfig) -> Iterator[Finding]:
+    from duende.core.schedule import shortest_gap_s  # here: most stacks have no schedule
+
+    if (schedule.cron is None) == (schedule.every is None):
+        reason = "has neither `cron` nor `every`" if schedule.cron is None else "only one of cron, every can be set"
+        yield (), reason, 'write schedule = "*/5 * * * *" or every = "5m"'
+        return
+    if config.restart.policy in (RestartPolicy.ALWAYS, RestartPolicy.UNLESS_STOPPED):
+        reason = f'restart = "{config.restart.policy.value}" would start every run again when it has ended'
+        yield (), reason, 'use restart = "on-failure", "max-retries" or "never"'
+    if schedule.every is not None and schedule.timezone is not None:
+        yield ("timezone",), "means nothing to `every`, which does not follow the wall clock", ""
+    gap_s = shortest_gap_s(schedule.cron) if schedule.cron is not None else schedule.every or 0.0
+    if schedule.jitter >= gap_s:
+        reason = f"{schedule.jitter:g} s is not less than the time between two slots ({gap_s:g} s)"
+        yield ("jitter",), reason, ""
+    if schedule.cron is not None and schedule.timezone is None:
+        try:
+            zone_of(None)  # the one question to the machine: without an answer it would never run
+        except ValueError as error:
+            yield (), str(error), ""
 
 
 def stack_findings(daemons: Mapping[str, DaemonConfig]) -> Iterator[Finding]:
@@ -92,6 +126,7 @@ def stack_findings(daemons: Mapping[str, DaemonConfig]) -> Iterator[Finding]:
         for name, config in daemons.items()
         if config.after
     }
+    yield from _on_failure_findings(daemons, base_of)
     for cycle in _cycles(edges):
         yield ("daemon", cycle[0], "after"), f"the daemons wait for each other: {' -> '.join([*cycle, cycle[0]])}", ""
 
@@ -107,10 +142,28 @@ def _after_findings(
             continue
         if base == config.name and target != config.name:
             yield at, f"a daemon can't wait for its own replica {target}", ""
-        health = daemons[base].health_check
-        asks = daemons[base].daemon is not None or health.http or health.tcp or health.exec
-        if condition is Condition.HEALTHY and not (health.enabled and asks):
+        if condition is Condition.HEALTHY and liveness_of(daemons[base]) is None:
             yield at, f"{target} has no health check, so it would never be healthy", 'wait for "ready", or add a check'
+
+
+def _on_failure_findings(daemons: Mapping[str, DaemonConfig], base_of: Mapping[str, str]) -> Iterator[Finding]:
+    starts = {
+        name: config.on_failure.start
+        for name, config in daemons.items()
+        if config.on_failure is not None and config.on_failure.start is not None
+    }
+    for name, target in starts.items():
+        at: KeyPath = ("daemon", name, "on_failure")
+        if target not in base_of:
+            yield at, f"there is no daemon {target}", near_hint(target, list(daemons))
+        elif base_of[target] == name:
+            yield at, "a daemon that has failed can't be its own remedy", "see its restart policy"
+    edges = {
+        name: [base_of[target]] for name, target in starts.items() if target in base_of and base_of[target] != name
+    }
+    for cycle in _cycles(edges):
+        shown = " -> ".join([*cycle, cycle[0]])
+        yield ("daemon", cycle[0], "on_failure"), f"the daemons would start each other for ever: {shown}", ""
 
 
 def _cycles(edges: Mapping[str, list[str]]) -> Iterator[list[str]]:

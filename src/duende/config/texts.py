@@ -7,9 +7,20 @@ from pathlib import Path
 from duende.config.interpolate import expand_instance
 from duende.config.kinds import Kind, Reader, WrongType, found
 from duende.config.locate import KeyPath
-from duende.config.paths import is_name
+from duende.config.paths import NAME_MAX_CHARS, is_name, sanitized_name
 
-__all__ = ["NAME_RULE", "account", "address", "daemon_class", "daemon_name", "path_text", "platform", "program", "url"]
+__all__ = [
+    "account",
+    "address",
+    "daemon_class",
+    "daemon_name",
+    "name_hint",
+    "name_problem",
+    "path_text",
+    "platform",
+    "program",
+    "url",
+]
 
 
 def _read_account(reader: Reader, at: KeyPath, value: object) -> str:
@@ -119,10 +130,22 @@ daemon_name = Kind(
     "a name",
     {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$"},
     lambda reader, at, value: value if isinstance(value, str) else _raise_wrong_type(),
-    check=lambda value: "" if is_name(value) else NAME_RULE.format(value[:80]),
+    check=lambda value: "" if is_name(value) else name_problem(value),
     is_text=True,
 )
-NAME_RULE = '"{}" is not a valid name: letters, digits and _ . @ -, at most 63, a letter or digit first'
+_NAME_RULE = f"letters, digits and _ . @ -, at most {NAME_MAX_CHARS}, a letter or digit first"
+
+
+def name_problem(name: str) -> str:
+    """Why this is not a valid name: one that is only too long is not told about letters."""
+    if name and is_name(name[:NAME_MAX_CHARS]):
+        return f'"{name[:20]}…" is too long for a name: {len(name)} characters, at most {NAME_MAX_CHARS} are allowed'
+    return f'"{name[:80]}" is not a valid name: {_NAME_RULE}'
+
+
+def name_hint(name: str) -> str:
+    """The nearest valid name; of one that is too long only its owner knows what can go."""
+    return "shorten it" if len(name) > NAME_MAX_CHARS else f"did you mean `{sanitized_name(name)}`?"
 
 
 def _raise_wrong_type() -> str:
