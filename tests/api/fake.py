@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from duende.api.server import ApiServer
-from duende.errors import DaemonError, UnknownDaemon
+from duende.errors import DaemonError, UnknownDaemon, UnknownHook
 from duende.runtime.logs.store import LogStore
 
 
@@ -23,7 +23,7 @@ def daemon_status(name: str, status: str = "running", **changes: Any) -> dict[st
         "health": None, "platform": "native", "handle": "native:pid77" if status == "running" else None,
         "pid": 77 if status == "running" else None, "restarts": 0, "uptime_s": 12.0 if status == "running" else None,
         "exit": None, "next_start_s": None, "restart_owner": "duende", "wanted": True, "waiting_for": [], "message": "",
-        "limits_not_enforced": [], "log_tail": [],
+        "limits_not_enforced": [], "children": {}, "log_tail": [],
     }  # fmt: skip
     return entry | changes
 
@@ -98,6 +98,42 @@ class FakeManager:
         manager = {"pid": os.getpid(), "uptime_s": 5.0, "version": "0.1.0", "keeper_pid": 4242}
         return {"stack": "shop", "manager": manager, "daemons": [self.daemons[name] for name in chosen]}
 
+    def explain(self, name: str) -> dict[str, Any]:
+        self.calls.append(("explain", name))
+        return {
+            "name": name, "status": "created", "why": "it waits for cache (ready)",
+            "waits_for": [
+                {"name": "cache", "condition": "ready", "status": "backoff", "why": "exited with code 3\x1b[2J",
+                 "waits_for": []},
+            ],
+            "history": [
+                {"seq": 7, "time": "2026-11-21T02:36:00.000000Z", "kind": "waiting", "status": "created",
+                 "message": "waits for cache (ready)", "because": "a start was asked for"},
+            ],
+            "next": [
+                {"what": "it is started", "in_s": None, "condition": "as soon as cache is ready", "daemon": None},
+                {"what": "it is started again", "in_s": 3.5, "condition": "", "daemon": "cache"},
+            ],
+            "can_do": [{"command": "duende logs cache", "why": "see what it wrote"}],
+        }  # fmt: skip
+
+    def graph(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        self.calls.append(("graph", list(names)))
+        after = {"web": ["cache"], "worker.1": ["web"], "worker.2": ["web"]}
+        return {"stack": "shop", "daemons": [
+            {"name": name, "status": one["status"], "ready": one["ready"], "after": [
+                {"name": other, "condition": "ready", "met": self.daemons[other]["ready"]}
+                for other in after.get(name, ())
+            ]}
+            for name, one in self.daemons.items() if not names or name in names
+        ]}  # fmt: skip
+
+    chain: list[list[dict[str, Any]]] = []
+
+    async def chains(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        self.calls.append(("chains", list(names)))
+        return {"stack": "shop", "chains": self.chain}
+
     def processes(self, names: Sequence[str]) -> list[dict[str, Any]]:
         one = {"pid": 77, "ppid": 1, "state": "S", "rss_bytes": 3 << 20, "cpu_s": 1.5}
         return [{"name": name, **one, "command": f"run {name}"} for name in names]
@@ -130,6 +166,22 @@ class FakeManager:
         self, names: Sequence[str], *, until: str = "ready", timeout_s: float | None = None
     ) -> list[dict[str, Any]]:
         return await self._operate("wait", names, until=until, timeout_s=timeout_s)
+
+    def hook_report(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": "pager", "on": ["failed"], "daemons": [], "action": "webhook", "target": "https://x/…",
+                "source": "duende.toml:9", "undelivered": 2, "delivered": 5, "given_up": 1, "failing": True,
+                "last_delivery": {"seq": 3, "time": "2026-11-21T02:36:00.000000Z", "text": "HTTP status 204"},
+                "last_error": {"seq": 9, "time": "2026-11-21T02:37:00.000000Z", "text": "HTTP status 503"},
+                "next_try_s": 4.5,
+            }
+        ]  # fmt: skip
+
+    async def test_hook(self, name: str) -> dict[str, Any]:
+        if name != "pager":
+            raise UnknownHook(f"no hook {name!r}; there are: pager")
+        return {"name": name, "ok": False, "message": "HTTP status 503"}
 
     async def shutdown(self, *, stop_daemons: bool = True) -> None:
         await self._operate("shutdown", (), stop_daemons=stop_daemons)

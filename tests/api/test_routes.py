@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from duende.api.client import ApiError, Client
 from duende.api.routes import ROUTES
+from duende.api.schema import problems_in
+from duende.api.types import Chains, Explanation, Graph
 from duende.errors import (
     AlreadyRunning,
     ConfigurationError,
@@ -102,6 +105,30 @@ def test_exec_environment_takes_exactly_one_daemon(api: Served, client: Client) 
     assert caught.value.kind == "ambiguous-name"
 
 
+def test_explain_takes_exactly_one_daemon(api: Served, client: Client) -> None:
+    assert client.get("/v1/daemons/worker%2E1/explain")["waits_for"][0]["name"] == "cache"
+    assert api.manager.calls == [("explain", "worker.1")]
+    for name, kind in (("worker%2E%2A", "ambiguous-name"), ("nope", "unknown-daemon")):
+        with pytest.raises(ApiError) as caught:
+            client.get(f"/v1/daemons/{name}/explain")
+        assert caught.value.kind == kind
+
+
+def test_graph_and_chains_pass_names_on(api: Served, client: Client) -> None:
+    assert [node["name"] for node in client.get("/v1/graph?name=web")["daemons"]] == ["web"]
+    assert client.get("/v1/chains?name=worker.*") == {"stack": "shop", "chains": []}
+    client.get("/v1/graph")
+    client.get("/v1/chains")
+    assert api.manager.calls == [
+        ("graph", ["web"]), ("chains", ["worker.1", "worker.2"]), ("graph", []), ("chains", []),
+    ]  # fmt: skip
+
+
+def test_answers_are_as_the_types_say(api: Served, client: Client) -> None:
+    for path, answer in (("/v1/daemons/web/explain", Explanation), ("/v1/graph", Graph), ("/v1/chains", Chains)):
+        assert problems_in(answer, client.get(path)) == []
+
+
 def test_shutdown_answers_when_it_is_done(api: Served, client: Client) -> None:
     assert client.post("/v1/shutdown", {"stop_daemons": False})["pid"] == client.manager_pid
     assert api.manager.calls == [("shutdown", [], {"stop_daemons": False})]
@@ -166,6 +193,27 @@ def test_followed_logs_bring_what_is_appended(api: Served, client: Client, tmp_p
         file.write(b"2026-11-21T02:36:01.123456Z stdout F two\n2026-11-21T02:36:01.123456Z stdout F three\n")
     assert [next(stream), next(stream)] == ["two", "three"]
     stream.close()
+
+
+def test_a_follower_comes_back_with_its_places(api: Served, client: Client, tmp_path: Any) -> None:
+    path = tmp_path / "web.log"
+    path.write_bytes(b"2026-11-21T02:36:00.123456Z stdout F one\n")
+    stream = (json.loads(line) for line in client.stream("/v1/logs?name=web&follow=1&places=1") if line)
+    places = next(stream)["places"]
+    assert next(stream)["message"] == "one"
+    places += next(stream)["places"]
+    stream.close()
+    newest = {place.partition(">")[0]: place for place in places}
+    assert list(newest) == ["web", "web+stdout", "web+stderr"]
+    with path.open("ab") as file:
+        file.write(b"2026-11-21T02:36:01.123456Z stdout F two\n")
+    asked = "".join(f"&from={quote(place)}" for place in newest.values())
+    again = (json.loads(line) for line in client.stream(f"/v1/logs?name=web&follow=1{asked}") if line)
+    assert next(again)["message"] == "two"
+    again.close()
+    with pytest.raises(ApiError) as caught:
+        list(client.stream("/v1/logs?name=web&follow=1&from=here"))
+    assert (caught.value.kind, str(caught.value)) == ("invalid-request", "from: 'here' is not a place in a log")
 
 
 def test_many_log_lines_all_arrive(client: Client, tmp_path: Any) -> None:
@@ -260,3 +308,12 @@ def test_a_lone_surrogate_travels_as_its_escape(api: Served, client: Client) -> 
 
 def test_every_route_has_a_summary_and_a_version() -> None:
     assert all(route.summary.endswith(".") and route.path.startswith("/v1/") for route in ROUTES)
+
+
+def test_hooks_and_their_test(client: Client) -> None:
+    (hook,) = client.get("/v1/hooks")["hooks"]
+    assert (hook["name"], hook["undelivered"], hook["last_error"]["seq"]) == ("pager", 2, 9)
+    assert client.post("/v1/hooks/pager/test", {}) == {"name": "pager", "ok": False, "message": "HTTP status 503"}
+    with pytest.raises(ApiError, match="no hook 'nobody'") as caught:
+        client.post("/v1/hooks/nobody/test", {})
+    assert (caught.value.status, caught.value.kind) == (404, "unknown-hook")

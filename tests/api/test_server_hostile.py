@@ -345,10 +345,11 @@ def test_closing_lets_an_answer_under_way_finish_and_ends_streams(tmp_path: Path
         waiting, wait_out = await asyncio.open_unix_connection(socket_path)
         wait_out.write(b'POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{"names":["web"]}')
         await manager.begun.wait()
-        closing = asyncio.create_task(server.close())
+        closing = asyncio.create_task(server.close(grace_s=600.0))
         cut_off = await streaming.read()
         manager.release.set()
-        await closing
+        async with asyncio.timeout(60.0):  # the client keeps its end open: the grace is not for that
+            await closing
         answer = await waiting.read()
         for writer in (stream_out, wait_out):
             writer.close()
@@ -357,6 +358,7 @@ def test_closing_lets_an_answer_under_way_finish_and_ends_streams(tmp_path: Path
     cut_off, answer = asyncio.run(scenario())
     assert b"0\r\n\r\n" not in cut_off  # no end mark: the client can tell that there would have been more
     assert status_of(answer) == 200
+    assert b"connection: close\r\n" in answer.lower()
 
 
 def test_a_path_that_can_not_be_is_told(tmp_path: Path) -> None:

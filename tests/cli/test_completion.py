@@ -63,7 +63,7 @@ def with_duende_on_path(directory: Path) -> dict[str, str]:
 
 def test_bash_completes(shop: Served, tmp_path: Path) -> None:
     if shutil.which("bash") is None:
-        pytest.skip("bash is not installed")
+        pytest.skip("needs bash")
     script = (
         'eval "$(duende completion bash)"\n'
         'COMP_WORDS=(duende stop worker) COMP_CWORD=2; _duende; echo "${COMPREPLY[@]}"\n'
@@ -78,7 +78,7 @@ def test_bash_completes(shop: Served, tmp_path: Path) -> None:
 
 def test_fish_completes(shop: Served, tmp_path: Path) -> None:
     if shutil.which("fish") is None:
-        pytest.skip("fish is not installed")
+        pytest.skip("needs fish (python tools/provision.py installs it)")
     script = 'duende completion fish | source; complete -C "duende stop worker"; complete -C "duende resta"'
     env = with_duende_on_path(tmp_path)
     done = subprocess.run(["fish", "--no-config", "-c", script], env=env, capture_output=True, text=True, timeout=60)
@@ -87,7 +87,7 @@ def test_fish_completes(shop: Served, tmp_path: Path) -> None:
 
 def test_zsh_script_parses(tmp_path: Path) -> None:
     if shutil.which("zsh") is None:
-        pytest.skip("zsh is not installed")
+        pytest.skip("needs zsh (python tools/provision.py installs it)")
     (tmp_path / "_duende").write_text(SCRIPTS["zsh"])
     done = subprocess.run(["zsh", "-n", str(tmp_path / "_duende")], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

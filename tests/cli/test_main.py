@@ -124,6 +124,16 @@ def test_status_imports_nothing_heavy(shop: Served) -> None:
     assert not heavy
 
 
+def test_a_start_in_the_background_imports_no_manager() -> None:
+    """Whoever says `up -d` waits for another process; that one imports the manager."""
+    code = "import sys, duende.cli.up, duende.api.background; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    imported = done.stdout.split()
+    assert "duende.config.load" in imported
+    heavy = [name for name in imported if name.startswith(("duende.runtime", "duende.adapters", "asyncio", "sqlite3"))]
+    assert heavy == []
+
+
 def following(shop: Served) -> subprocess.Popen[bytes]:
     """`duende events -f`, which will have one line to say."""
     shop.do(shop.manager.events.add, "web", "started")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -41,12 +42,15 @@ class Bench:
     def start(self, end: str) -> subprocess.Popen[bytes]:
         self.end(end)
         self.read_end, theirs = os.pipe()
+        held = os.open(self.folder / "held", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(held, fcntl.LOCK_SH)
         argv = [sys.executable, "-S", "-c", MANAGER, str(self.folder)]
-        task = {"argv": argv, "ready_fd": theirs, "lock": str(self.folder / "lock")}
+        task = {"argv": argv, "ready_fd": theirs, "lock": str(self.folder / "lock"), "held_fd": held}
         command = [sys.executable, "-I", "-S", str(KEEPER.with_name("restarter.py")), json.dumps(task)]
         with (self.folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(command, pass_fds=(theirs,), stderr=log)
+            self.process = subprocess.Popen(command, pass_fds=(theirs, held), stderr=log)
         os.close(theirs)
+        os.close(held)
         return self.process
 
     def end(self, how: str) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 
+from duende.api.presence import RETURN_MAX_S, Presence
 from duende.errors import DuendeError
 
 TYPE_CHECKING = False
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["ApiError", "Client", "ManagerSilent", "NoManager"]
+__all__ = ["LOOK_AGAIN_S", "ApiError", "Client", "ManagerGone", "ManagerSilent", "NoManager"]
+
+LOOK_AGAIN_S = 0.02  # while a manager is coming: a socket that begins to listen tells nobody
 
 _HEADER_MAX_BYTES = 64 * 1024
 _LINE_MAX_BYTES = 64 * 1024 * 1024  # a log line may have 10 MB, its JSON some times that
@@ -37,6 +41,10 @@ class ManagerSilent(DuendeError):
     """A manager listens but does not answer as it should, or went away before the end of its answer."""
 
 
+class ManagerGone(ManagerSilent):
+    """It went away before the end of its answer."""
+
+
 class ApiError(DuendeError):
     """The manager answered with a problem (RFC 9457)."""
 
@@ -48,20 +56,35 @@ class ApiError(DuendeError):
 
 
 class Client:
-    """Speaks to one manager; one connection per request. Use one per thread."""
+    """Speaks to one manager; one connection per request. Use one per thread.
 
-    def __init__(self, socket_path: str, config: str | None = None) -> None:
+    With `presence`, a request waits a moment for a manager that is coming, as one does after the death of another.
+    """
+
+    def __init__(self, socket_path: str, config: str | None = None, presence: Presence | None = None) -> None:
         self.socket_path = socket_path
+        self._presence = presence
         self._config = config  # the stack's file, where it was the file that named the stack
         self.manager_pid = 0  # who listens, known after the first request
 
     def get(self, path: str, *, timeout_s: float | None = 10.0) -> Any:
         """GET a JSON answer. Raises NoManager, ManagerSilent, ApiError."""
-        return self._request("GET", path, None, timeout_s)
+        return self._ask("GET", path, None, timeout_s)
 
-    def post(self, path: str, body: dict[str, Any], *, timeout_s: float | None = 10.0) -> Any:
-        """POST a JSON body and take a JSON answer."""
-        return self._request("POST", path, body, timeout_s)
+    def post(
+        self, path: str, body: dict[str, Any], *, timeout_s: float | None = 10.0, is_question: bool = False
+    ) -> Any:
+        """POST a JSON body and take a JSON answer. `is_question`: it changes nothing, and may be asked twice."""
+        return (self._ask if is_question else self._request)("POST", path, body, timeout_s)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float | None) -> Any:
+        """Where a manager died with the question, its successor is asked."""
+        try:
+            return self._request(method, path, body, timeout_s)
+        except ManagerGone:
+            if self._presence is None:
+                raise
+        return self._request(method, path, body, timeout_s)
 
     def send_only(self, path: str, body: dict[str, Any]) -> None:
         """POST and leave: the manager carries it through, nobody hears how it went."""
@@ -92,6 +115,21 @@ class Client:
             return answer.json()
 
     def _connected(self, timeout_s: float | None) -> socket.socket:
+        """A connection, also to a manager that is only coming."""
+        began_s = 0.0
+        while True:
+            try:
+                return self._connected_now(timeout_s)
+            except NoManager as error:
+                if error.is_forbidden or self._presence is None:
+                    raise
+                now_s = time.monotonic()
+                began_s = began_s or now_s
+                if now_s - began_s >= RETURN_MAX_S or not self._presence.is_expected():
+                    raise
+            time.sleep(LOOK_AGAIN_S)
+
+    def _connected_now(self, timeout_s: float | None) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # Without a timeout yet: with one, a full backlog is an error at once (EAGAIN, unix(7)) instead of a wait.
@@ -202,7 +240,7 @@ class _Answer:
         except TimeoutError:
             raise ManagerSilent(f"the manager does not answer within {self._sock.gettimeout():g} s") from None
         except OSError as error:
-            raise ManagerSilent(f"the manager went away before the end of its answer: {error.strerror}") from None
+            raise ManagerGone(f"the manager went away before the end of its answer: {error.strerror}") from None
         if not data:
-            raise ManagerSilent("the manager went away before the end of its answer")
+            raise ManagerGone("the manager went away before the end of its answer")
         self._buffer += data

@@ -51,6 +51,7 @@ class Connection:
         self._heartbeat_s = heartbeat_s
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_MAX_BYTES)
         self.is_answering = False  # whether there is an answer worth waiting for when the server closes
+        self.is_last = False  # the server closes: no request after the one under way
 
     async def run(self) -> None:
         """Serve until the connection is closed, by whichever side."""
@@ -98,7 +99,7 @@ class Connection:
         else:
             await self._send_reply(reply, with_body=request.method != "HEAD")
         self.is_answering = False
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        if not self.is_last and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             return True
         return False
@@ -146,7 +147,7 @@ class Connection:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         headers = [("content-type", reply.content_type), ("content-length", str(len(reply.body))), *reply.headers]
-        if reply.closes:
+        if reply.closes or self.is_last:
             headers.append(("connection", "close"))
         out = self._http.send(h11.Response(status_code=reply.status, headers=headers)) or b""
         if with_body:

@@ -23,11 +23,16 @@ from duende.api.logstream import followed_lines, past_lines
 from duende.api.problems import HttpProblem
 from duende.api.types import LogLine, ShutdownAnswer, VersionWire
 from duende.model.signals import Signal
+from duende.runtime.logs.place import Place
 
 __all__ = [
     "Call",
+    "chains",
     "events",
     "exec_environment",
+    "explain",
+    "graph",
+    "hooks",
     "logs",
     "openapi",
     "processes",
@@ -38,6 +43,7 @@ __all__ = [
     "start",
     "status",
     "stop",
+    "test_hook",
     "version",
     "wait",
 ]
@@ -114,12 +120,36 @@ async def wait(call: Call) -> Wire:
 
 
 async def exec_environment(call: Call) -> Wire:
+    return call.manager.exec_environment(_one_name(call))
+
+
+async def explain(call: Call) -> Wire:
+    return call.manager.explain(_one_name(call))
+
+
+async def graph(call: Call) -> Wire:
+    return call.manager.graph(call.names() if "name" in call.params else ())
+
+
+async def chains(call: Call) -> Wire:
+    return await call.manager.chains(call.names() if "name" in call.params else ())
+
+
+def _one_name(call: Call) -> str:
     names = call.manager.match([call.path["name"]])
     if len(names) != 1:
         found = ", ".join(names) or "none"
         detail = f"{call.path['name']} must name one daemon, names {len(names)}: {found}"
         raise HttpProblem(409, "ambiguous-name", detail)
-    return call.manager.exec_environment(names[0])
+    return names[0]
+
+
+async def hooks(call: Call) -> Wire:
+    return {"hooks": list(call.manager.hook_report())}
+
+
+async def test_hook(call: Call) -> Wire:
+    return await call.manager.test_hook(call.path["name"])
 
 
 async def shutdown(call: Call) -> ShutdownAnswer:
@@ -171,16 +201,37 @@ async def logs(call: Call) -> AsyncGenerator[bytes, None]:
     for stream in streams:
         if stream not in ("stdout", "stderr"):
             raise HttpProblem(422, "invalid-request", f"stream: expected stdout or stderr, found {stream!r}")
-    return _log_lines(call, call.names(), streams)
+    if call.params.get("follow", 0):
+        return _followed_lines(call, call.names(), streams, _places(call))
+    return _past_lines(call, call.names(), streams)
 
 
-async def _log_lines(call: Call, names: list[str], streams: Sequence[str]) -> AsyncGenerator[bytes, None]:
-    lines_of = followed_lines if call.params.get("follow", 0) else past_lines
+def _places(call: Call) -> list[Place] | None:
+    try:
+        return [Place.parse(text) for text in call.params["from"]] if "from" in call.params else None
+    except ValueError as error:
+        raise HttpProblem(422, "invalid-request", f"from: {error}") from None
+
+
+async def _past_lines(call: Call, names: list[str], streams: Sequence[str]) -> AsyncGenerator[bytes, None]:
     lines, since_s = call.params.get("lines"), call.params.get("since")
-    batches = lines_of(call.manager.log_store, names, lines=lines, since_s=since_s, streams=streams)
+    batches = past_lines(call.manager.log_store, names, lines=lines, since_s=since_s, streams=streams)
     async with contextlib.aclosing(batches):
         async for batch in batches:
             yield b"".join(_json_line(line) for line in batch)
+
+
+async def _followed_lines(
+    call: Call, names: list[str], streams: Sequence[str], places: list[Place] | None
+) -> AsyncGenerator[bytes, None]:
+    lines, since_s = call.params.get("lines"), call.params.get("since")
+    batches = followed_lines(
+        call.manager.log_store, names, lines=lines, since_s=since_s, streams=streams, places=places
+    )
+    async with contextlib.aclosing(batches):
+        async for batch, news in batches:
+            told = _json_line({"places": news}) if news and call.params.get("places", 0) else b""
+            yield b"".join(_json_line(line) for line in batch) + told
 
 
 def _waiting(call: Call) -> dict[str, Any]:

@@ -9,40 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
 import json
 import os
 import queue
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from duende.api.background import HANDED_OVER, READY, load_chosen
 from duende.api.server import ApiServer
 from duende.config.daemon import LogFormat, StackConfig
-from duende.config.load import load_stack, load_text
-from duende.config.paths import make_private, sanitized_name, stack_paths
-from duende.config.replicas import expand_replicas, replica_names
-from duende.core.fleet import start_layers
-from duende.errors import ConfigurationError, DuendeError, ManagerRunning, Problem
-from duende.keeper import __file__ as keeper_file
-from duende.keeper.restarter import HANDED_OVER
+from duende.config.load import load_text
+from duende.config.paths import CONFIG_NAME, StackPaths, make_private, sanitized_name, stack_paths
+from duende.config.replicas import expand_replicas
+from duende.errors import DuendeError, ManagerRunning
+from duende.model.exits import exit_code_of
 from duende.model.status import DaemonStatus
 from duende.runtime.descriptors import DescriptorAlert
 from duende.runtime.logs.record import LogRecord
 from duende.runtime.manager import DaemonManager
 from duende.runtime.reaper import Reaper
+from duende.runtime.stacklock import StackLock
+from duende.runtime.store import Store
 
-__all__ = ["Show", "run_command", "run_foreground", "start_background"]
+__all__ = ["Show", "background_main", "run_command", "run_foreground"]
 
 Show = Callable[[LogRecord], None]
-_READY = b"ready\n"
 _LAST_WORDS_S = 0.1  # from the pipe's end through pump and file to the view; there is no event for the last step
 _VIEW_QUEUE_MAX = 1000  # lines
 _VIEW_RETRY_S = 0.05  # only while the terminal stands still; a thread's queue has no event for asyncio
@@ -55,7 +52,7 @@ def run_foreground(
     """Be the manager of a stack until it is told to end. `show` gets each line that a daemon writes, `say` what
     happens.
     """
-    loaded = _load(path, stack, overrides, names)
+    loaded = load_chosen(path, stack, overrides, names)
     return asyncio.run(_host(loaded, show=show, say=say, ready_fd=None, until_done=False))
 
 
@@ -86,48 +83,6 @@ def run_command(
     return code
 
 
-def start_background(
-    path: str, stack: str, *, overrides: Mapping[str, Any], names: Sequence[str], restarter: bool = True
-) -> None:
-    """Start a manager in a session of its own; returns when its API answers. DuendeError says why it did not.
-
-    With `restarter` a small process brings the manager back when it dies (keeper/restarter.py); without, whoever else
-    does that, or nobody.
-    """
-    _load(path, stack, overrides, names)  # here as well: its errors belong on this terminal
-    paths = stack_paths(stack)
-    make_private(paths.runtime_dir)
-    make_private(paths.state_dir)
-    read_end, write_end = os.pipe()
-    root = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.insert(0, {root!r}); from duende.api.host import background_main; background_main()"
-    task = {"path": os.path.abspath(path), "stack": stack, "overrides": dict(overrides), "names": list(names)}
-    argv = [sys.executable, "-c", code, json.dumps(task)]
-    if restarter:
-        program = str(Path(keeper_file).with_name("restarter.py"))
-        work = {"argv": argv, "ready_fd": write_end, "lock": paths.lock}
-        argv = [sys.executable, "-I", "-S", program, json.dumps(work)]
-    else:
-        argv.append(str(write_end))
-    log = os.open(f"{paths.state_dir}/manager.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    try:
-        process = subprocess.Popen(
-            argv, pass_fds=(write_end,), start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    finally:
-        os.close(log)
-        os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        said = pipe.read()
-    if said != _READY:
-        process.wait()
-        text = said.decode(errors="replace").strip()
-        if process.returncode == HANDED_OVER:
-            raise ManagerRunning(text)
-        raise DuendeError(text or f"the manager ended at once; see {paths.state_dir}/manager.log")
-    process.returncode = 0  # it outlives us on purpose: no ResourceWarning for that
-
-
 def background_main() -> None:
     """The background process: `argv[1]` is the task that `start_background` left, `argv[2]` where to say that we are
     ready.
@@ -137,53 +92,43 @@ def background_main() -> None:
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ending = bool(task.get("ending"))
     try:
-        loaded = _load(task["path"], task["stack"], task["overrides"], task["names"])
+        loaded = load_chosen(task["path"], task["stack"], task["overrides"], task["names"])
+        if ending:
+            _go_on_with_the_end(stack_paths(loaded.name))
+        resume = ending or ready_fd is None
         code = asyncio.run(
-            _host(loaded, show=None, say=_to_log, ready_fd=ready_fd, until_done=False, resume=ready_fd is None)
+            _host(loaded, show=None, say=_to_log, ready_fd=ready_fd, until_done=False, resume=resume, ending=ending)
         )
     except DuendeError as error:
         with contextlib.suppress(OSError):  # the API was up already, so the descriptor is closed and nobody listens
             os.write(fd, str(error).encode())
         _to_log(f"duende: {error}")
         sys.exit(HANDED_OVER if isinstance(error, ManagerRunning) else 1)
-    sys.exit(code)
+    if code:
+        _to_log(f"duende: ended because an essential daemon did, with code {code}")
+    sys.exit(0)  # in order: the restarter shall not bring it back
+
+
+def _go_on_with_the_end(paths: StackPaths) -> None:
+    """Leave word that a stop of the whole stack is under way: who resumes then starts nothing."""
+    make_private(paths.runtime_dir)
+    make_private(paths.state_dir)
+    lock = StackLock(paths.name, paths)
+    lock.take()
+    try:
+        store = Store(Path(paths.state_db))
+        try:
+            store.set_meta("running", "stopping")
+        finally:
+            store.close()
+    finally:
+        lock.release()
 
 
 def _to_log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _load(path: str, stack: str, overrides: Mapping[str, Any], names: Sequence[str]) -> StackConfig:
-    loaded = load_stack(path, overrides=overrides)
-    if loaded.name != stack:
-        loaded = replace(loaded, name=stack)
-    expanded = expand_replicas(loaded)
-    return _only(expanded, loaded, names) if names else expanded
-
-
-def _only(stack: StackConfig, declared: StackConfig, names: Sequence[str]) -> StackConfig:
-    """Start these and what they come after; the others are there, but are not started."""
-    chosen: set[str] = set()
-    for name in names:
-        hits = [replica for base in fnmatch.filter(declared.daemons, name)
-                for replica in replica_names(base, declared.daemons[base].replicas)]  # fmt: skip
-        hits += fnmatch.filter(stack.daemons, name)
-        chosen.update(hits)
-        if not hits:
-            known = ", ".join(declared.daemons)
-            raise ConfigurationError(
-                [Problem(f"no daemon {name!r}", file=str(stack.path or ""), hint=f"there are {known}")]
-            )
-    after = {name: config.after for name, config in stack.daemons.items()}
-    for layer in reversed(start_layers(after)):
-        for name in layer:
-            if name in chosen:
-                chosen.update(after.get(name, ()))
-    daemons = {
-        name: config if name in chosen else replace(config, autostart=False) for name, config in stack.daemons.items()
-    }
-    return replace(stack, daemons=daemons)
 
 
 async def _host(
@@ -194,6 +139,7 @@ async def _host(
     ready_fd: int | None,
     until_done: bool,
     resume: bool = False,
+    ending: bool = False,
 ) -> int:
     since_s = time.time()
     manager = DaemonManager(stack, resume=resume)
@@ -206,15 +152,23 @@ async def _host(
         reaper.install()
         descriptors.install()
         await server.listen(manager.paths.socket)
+        _remember_file(manager)
         if ready_fd is not None:
-            os.write(ready_fd, _READY)
+            os.write(ready_fd, READY)
             os.close(ready_fd)
         view = None if show is None else _View(show, say)
-        with _signals(manager, view.say if view else say), _watching(manager, view, since_s):
+        with contextlib.ExitStack() as while_it_lasts:
+            while_it_lasts.enter_context(_signals(manager, view.say if view else say))
+            while_it_lasts.enter_context(_watching(manager, view, since_s))
+            if view is None:
+                while_it_lasts.enter_context(_listening_anew(manager, server))
+            if ending:
+                while_it_lasts.enter_context(_ending(manager))
             if until_done:
                 code = await _until_done(manager)
             else:
                 await manager.finished.wait()
+                code = manager.exit_code
             if view is not None:
                 await manager.drained(_LAST_WORDS_S * 10)
                 await asyncio.sleep(_LAST_WORDS_S)
@@ -226,6 +180,57 @@ async def _host(
         descriptors.remove()
         await manager.close()
     return code
+
+
+def _remember_file(manager: DaemonManager) -> None:
+    """A link to the stack's file in the state directory: who ends what a dead manager left needs it."""
+    if manager.config_path is None:
+        return
+    link = f"{manager.paths.state_dir}/{CONFIG_NAME}"
+    try:
+        if os.path.islink(link) and os.readlink(link) == manager.config_path:
+            return
+        beside = f"{link}.new"
+        with contextlib.suppress(FileNotFoundError):  # left by a manager that was killed in between
+            os.unlink(beside)
+        os.symlink(manager.config_path, beside)
+        os.replace(beside, link)
+    except OSError as error:  # a full disk; without the link, a file has to be named some day
+        manager.tell("alert", f"cannot write {link}: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _listening_anew(manager: DaemonManager, server: ApiServer) -> Iterator[None]:
+    """SIGHUP makes the API's socket again: somebody may have emptied the runtime directory."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def again() -> None:
+        try:
+            make_private(manager.paths.runtime_dir)
+            await server.listen_anew()
+        except DuendeError as error:
+            manager.tell("alert", str(error))
+        else:
+            manager.tell("manager", "listens anew")
+
+    loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(asyncio.ensure_future(again())))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # not the default, which would end us in the midst of the end
+        for task in tasks:
+            task.cancel()
+
+
+@contextlib.contextmanager
+def _ending(manager: DaemonManager) -> Iterator[None]:
+    """Stop all at once; a manager that found word of that in the store is at it already, and a second time is none."""
+    task = asyncio.ensure_future(manager.shutdown())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 @contextlib.contextmanager
@@ -341,9 +346,4 @@ async def _until_done(manager: DaemonManager) -> int:
         changed.cancel()
     finished.cancel()
     await manager.shutdown()
-    ended = slot.state.exit
-    if ended is None:
-        return 1
-    if ended.signal is not None:
-        return 128 + ended.signal
-    return ended.code if ended.code is not None else 1
+    return exit_code_of(slot.state.exit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from duende.api.types import LogLine
 
 if TYPE_CHECKING:
+    from duende.runtime.logs.place import Place
     from duende.runtime.logs.record import LogRecord
     from duende.runtime.logs.store import LogStore
 
@@ -43,45 +45,19 @@ async def past_lines(
 
 
 async def followed_lines(
-    store: LogStore, names: Sequence[str], *, lines: int | None, since_s: float | None, streams: Sequence[str]
-) -> AsyncGenerator[list[LogLine], None]:
-    """What there is and what comes: whatever has come by the time the reader is ready for it, in one batch."""
-    queue: asyncio.Queue[LogRecord | Exception | None] = asyncio.Queue(_BATCH_RECORDS)
-
-    async def collect() -> None:
-        records = store.follow(names, lines=lines, since_s=since_s, streams=streams)
-        try:
-            async for record in records:
-                await queue.put(record)
-        except Exception as error:  # noqa: BLE001 - raised again where the batches are awaited
-            await queue.put(error)
-        else:
-            await queue.put(None)
-        finally:
-            if isinstance(records, AsyncGenerator):
-                await records.aclose()
-
-    collecting = asyncio.create_task(collect())
-    try:
-        while True:
-            item = await queue.get()
-            batch: list[LogLine] = []
-            size_bytes = 0
-            while item is not None and not isinstance(item, Exception):
-                batch.append(_wire(item))
-                size_bytes += len(item.message)
-                if queue.empty() or size_bytes >= _BATCH_BYTES:
-                    break
-                item = queue.get_nowait()
-            if batch:
-                yield batch
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                return
-    finally:
-        collecting.cancel()
-        await asyncio.gather(collecting, return_exceptions=True)
+    store: LogStore, names: Sequence[str], *, lines: int | None, since_s: float | None, streams: Sequence[str],
+    places: Sequence[Place] | None,
+) -> AsyncGenerator[tuple[list[LogLine], list[str]], None]:  # fmt: skip
+    """What there is and what comes, in batches of what has come meanwhile, each with the places that it changed."""
+    followed = store.follow_places(names, lines=lines, since_s=since_s, streams=streams, places=places)
+    async with contextlib.aclosing(followed):
+        async for records, news in followed:
+            left = iter(records)
+            held = _take(left)
+            while batch := _take(left):
+                yield held, []
+                held = batch
+            yield held, [str(place) for place in news]
 
 
 def _take(records: Iterator[LogRecord]) -> list[LogLine]:

@@ -56,6 +56,7 @@ class HttpProblem(errors.DuendeError):
 # The first that matches counts, so subclasses come before their bases.
 _STATUS_OF: tuple[tuple[type[errors.DuendeError], int, str], ...] = (
     (errors.UnknownDaemon, 404, ""),
+    (errors.UnknownHook, 404, ""),
     (errors.DaemonError, 409, ""),
     (errors.ConfigurationError, 422, "configuration"),
     (errors.NotSupported, 501, "not-supported"),

@@ -58,6 +58,13 @@ class ApiServer:
         self._path, self._inode = socket_path, os.stat(socket_path).st_ino
         self._server = await asyncio.start_unix_server(self._accept, sock=sock, backlog=_BACKLOG)
 
+    async def listen_anew(self) -> None:
+        """Serve at the same path again: what was there may have been removed. Connections go on."""
+        before = self._server
+        await self.listen(self._path)
+        if before is not None:
+            before.close()
+
     async def close(self, grace_s: float = 5.0) -> None:
         """Take no more connections, end streams and idle ones, let answers under way finish within `grace_s`."""
         if self._server is None:
@@ -68,6 +75,7 @@ class ApiServer:
             if os.stat(self._path).st_ino == self._inode:  # not the socket of a manager that came after us
                 os.unlink(self._path)
         for task, connection in self._connections.items():
+            connection.is_last = True
             if not connection.is_answering:
                 task.cancel()
         if self._connections:

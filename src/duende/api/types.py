@@ -11,11 +11,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 __all__ = [
+    "Chains",
     "DaemonStatusWire",
     "Event",
     "ExecEnvironment",
     "ExitWire",
+    "Explanation",
+    "Graph",
     "HealthWire",
+    "HookDelivery",
+    "HookTest",
+    "HookWire",
+    "Hooks",
     "LogLine",
     "ManagerWire",
     "MinItems",
@@ -70,6 +77,15 @@ class ExitWire(TypedDict):
     transient: NotRequired[bool]
 
 
+class ChildWire(TypedDict):
+    """A child inside a Python-class daemon (`ctx.supervise`), and how it ended last."""
+
+    status: Literal["created", "starting", "running", "paused", "stopping", "stopped", "backoff", "failed"]
+    ready: bool
+    restarts: int
+    message: str
+
+
 class DaemonStatusWire(TypedDict):
     """Where one daemon stands, and why."""
 
@@ -90,6 +106,7 @@ class DaemonStatusWire(TypedDict):
     waiting_for: list[str]
     message: str
     limits_not_enforced: list[str]
+    children: dict[str, ChildWire]
     log_tail: list[str]
 
 
@@ -102,12 +119,56 @@ class ManagerWire(TypedDict):
     keeper_pid: int | None
 
 
+class HookDelivery(TypedDict):
+    """An attempt to tell a hook: of which event, when, and how it went."""
+
+    seq: int
+    time: str
+    text: str
+
+
+class HookWire(TypedDict):
+    """One hook, also of a daemon's `on_failure`. `failing`: told as an alert, until a delivery succeeds.
+
+    `undelivered` events wait for it; `given_up` were tried and will not be tried again; `next_try_s` counts from now.
+    """
+
+    name: str
+    on: list[str]
+    daemons: list[str]
+    action: Literal["command", "webhook", "entry_point", "start"]
+    target: str
+    source: str
+    undelivered: int
+    delivered: int
+    given_up: int
+    failing: bool
+    last_delivery: HookDelivery | None
+    last_error: HookDelivery | None
+    next_try_s: float | None
+
+
+class Hooks(TypedDict):
+    """The hooks of a stack."""
+
+    hooks: list[HookWire]
+
+
+class HookTest(TypedDict):
+    """How the delivery of a test event went."""
+
+    name: str
+    ok: bool
+    message: str
+
+
 class StackStatus(TypedDict):
-    """All daemons of a stack, in the order of its file."""
+    """All daemons of a stack, in the order of its file, and the hooks that are failing."""
 
     stack: str
     manager: ManagerWire
     daemons: list[DaemonStatusWire]
+    failing_hooks: NotRequired[list[HookWire]]
 
 
 class OpResult(TypedDict):
@@ -213,6 +274,116 @@ class ExecEnvironment(TypedDict):
     user: str | None
     group: str | None
     umask: int | None
+
+
+class AwaitedWire(TypedDict):
+    """A daemon that is waited for and is not there, why not, and what it waits for itself. `status` is null for one
+    that the stack does not have.
+    """
+
+    name: str
+    condition: str
+    status: str | None
+    why: str
+    waits_for: list[AwaitedWire]
+
+
+class ToldWire(TypedDict):
+    """An event that led here, with its cause in words."""
+
+    seq: int
+    time: str
+    kind: str
+    status: str | None
+    message: str
+    because: str
+
+
+class ComingWire(TypedDict):
+    """What will happen `in_s` seconds from now (null: at no set time), under `condition`, a clause in words; `daemon`
+    names another that it happens to.
+    """
+
+    what: str
+    in_s: float | None
+    condition: str
+    daemon: str | None
+
+
+class AdviceWire(TypedDict):
+    """A command that helps, and what it is good for."""
+
+    command: str
+    why: str
+
+
+class Explanation(TypedDict):
+    """Why a daemon is as it is, what led there (oldest first), what comes next, and what one can do."""
+
+    name: str
+    status: str
+    why: str
+    waits_for: list[AwaitedWire]
+    history: list[ToldWire]
+    next: list[ComingWire]
+    can_do: list[AdviceWire]
+
+
+class EdgeWire(TypedDict):
+    """What a daemon comes after, and whether that is there now; null where no manager says so."""
+
+    name: str
+    condition: str
+    met: bool | None
+
+
+class NodeWire(TypedDict):
+    """A daemon in the graph; `status` and `ready` are null where no manager says how it stands."""
+
+    name: str
+    status: str | None
+    ready: bool | None
+    after: list[EdgeWire]
+
+
+class Graph(TypedDict):
+    """Who comes after whom, in the order of the file."""
+
+    stack: str
+    daemons: list[NodeWire]
+
+
+class LinkWire(TypedDict):
+    """A start in a critical chain; the next link is what it waited for last.
+
+    Times are seconds after `zero_unix_s`, when the first of the chain was asked for; null where that has not happened
+    or is no longer on record. `reached_s` is when it was what the link above waited for (the first: ready), `took_s`
+    what of that is its own. `instance` is 0 for one that still waits.
+    """
+
+    name: str
+    instance: int
+    cause: str
+    waits_for: list[str]
+    waited_for_last: str | None
+    condition: str | None
+    zero_unix_s: float
+    asked_s: float
+    dependencies_met_s: float | None
+    began_s: float | None
+    executed_s: float | None
+    ready_s: float | None
+    ended_s: float | None
+    outcome: str
+    reached_s: float | None
+    took_s: float | None
+
+
+class Chains(TypedDict):
+    """The critical chains of the daemons asked for, each from the daemon itself to the one that waited for nothing."""
+
+    stack: str
+    chains: list[list[LinkWire]]
 
 
 class Event(TypedDict):

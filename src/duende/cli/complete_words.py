@@ -10,7 +10,7 @@ import os
 
 from duende.api.client import ApiError, ManagerSilent, NoManager
 from duende.cli import exits
-from duende.cli.main import VERBS, verb_position
+from duende.cli.main import VERBS, module_of, verb_position
 from duende.cli.options import Stack
 from duende.cli.output import write
 from duende.errors import ConfigurationError
@@ -19,9 +19,10 @@ __all__ = ["candidates", "main"]
 
 _PATIENCE_S = 0.5
 _GLOBAL = ("--config", "--stack", "--json", "--no-color", "--help")
-_WITH_NAMES = frozenset(
-    ("up", "start", "stop", "restart", "reload", "signal", "status", "ps", "logs", "events", "wait", "exec")
-)
+_WITH_NAMES = frozenset((
+    "up", "start", "stop", "restart", "reload", "signal", "status", "explain", "graph", "ps", "logs", "events", "wait",
+    "exec",
+))  # fmt: skip
 _SIGNALS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "STOP")
 
 
@@ -50,7 +51,7 @@ def _possible(before: list[str], current: str) -> list[str]:
     verb, rest = before[position], before[position + 1 :]
     if verb not in VERBS:
         return []
-    parser: argparse.ArgumentParser = __import__(f"duende.cli.{verb}", fromlist=["parser"]).parser()
+    parser: argparse.ArgumentParser = __import__(f"duende.cli.{module_of(verb)}", fromlist=["parser"]).parser()
     # argparse offers no other way to its own options; the name is unchanged since Python 2.7.
     actions = parser._option_string_actions
     if previous in actions and actions[previous].nargs != 0:
@@ -73,7 +74,7 @@ def _daemons(before: list[str]) -> list[str]:
     except (argparse.ArgumentError, ConfigurationError):
         return []  # no stack is meant yet
     try:
-        answer = stack.client.get("/v1/status", timeout_s=_PATIENCE_S)
+        answer = stack.hasty_client.get("/v1/status", timeout_s=_PATIENCE_S)
     except (NoManager, ManagerSilent, ApiError):
         return _configured(stack)  # no manager to ask; the file knows the names too
     return [daemon["name"] for daemon in answer["daemons"]]

@@ -7,12 +7,14 @@ import json
 import sys
 
 from duende.cli import exits
+from duende.cli.following import streams
 from duende.cli.options import ask, parse, verb_parser
 from duende.cli.output import Paint, printable, write
 from duende.cli.status import with_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from duende.api.client import Client
@@ -34,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
         """,
     )
     made.add_argument("names", nargs="*", metavar="NAME", help="names or globs; default: all")
-    made.add_argument("-f", "--follow", action="store_true", help="go on with what happens, until Ctrl-C")
+    made.add_argument("-f", "--follow", action="store_true",
+                      help="go on with what happens, until Ctrl-C, also under the next manager")  # fmt: skip
     made.add_argument("-n", "--last", type=_number, metavar="N", help="only the last N of all (with -f: 10)")
     made.add_argument("--since-seq", type=_number, metavar="SEQ", help="only what came after this sequence number")
     return made
@@ -51,21 +54,40 @@ def main(argv: list[str]) -> int:
     )
 
     def whole(client: Client) -> None:
-        _show(client, path, options)
+        if options.follow:
+            _follow(client, path, options)
+        else:
+            _show(client.stream(path), options)
 
     ask(options, whole)
     return exits.OK
 
 
-def _show(client: Client, path: str, options: argparse.Namespace) -> None:
+def _follow(client: Client, path: str, options: argparse.Namespace) -> None:
+    """Show the past and what comes, from one manager after the other: the numbers go on."""
+    # The newest number before we ask: from there on, if a successor has to be asked before anything was shown.
+    newest = [line for line in client.stream("/v1/events?follow=0&last=1") if line.startswith(b"id: ")]
+    after = int(newest[-1][4:]) if newest else 0
+    paths = [path]
+    for lines in streams(client, paths.pop):
+        after = max(after, _show(lines, options))
+        paths.append(with_names("/v1/events", options.names, follow=1, after=after))
+
+
+def _show(lines: Iterator[bytes], options: argparse.Namespace) -> int:
+    """Returns the number of the last one shown; 0 if there was none."""
     paint = Paint(no_color=options.no_color)
-    for line in client.stream(path):
+    last = 0
+    for line in lines:
         if not line.startswith(b"data: "):
             continue  # the id and the kind are in the data too; comments are signs of life
         text = line[6:].decode("utf-8", "replace")
-        write(text if options.json else _text(json.loads(text), paint))
+        event = json.loads(text)
+        write(text if options.json else _text(event, paint))
+        last = event["seq"]
         if options.follow:
             sys.stdout.flush()
+    return last
 
 
 def _text(event: dict[str, Any], paint: Paint) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "FAILED",
+    "INCOMPLETE",
     "INTERRUPTED",
     "MEANINGS",
     "NOT_EXECUTABLE",
@@ -25,6 +26,7 @@ USAGE = 2
 NOT_RUNNING = 3
 NO_SUCH_DAEMON = 4
 TIMED_OUT = 5
+INCOMPLETE = 6
 NO_MANAGER = 69  # EX_UNAVAILABLE, sysexits.h
 PERMISSION = 77  # EX_NOPERM, sysexits.h
 NOT_EXECUTABLE = 126  # as shells say it
@@ -39,7 +41,12 @@ MEANINGS = (
     (NOT_RUNNING, "`status NAME`: at least one of them is not running (LSB). Running, paused: 0."),
     (NO_SUCH_DAEMON, "No daemon of that name (LSB: status unknown). Nothing was done."),
     (TIMED_OUT, "The time to wait was over. What was asked for goes on."),
-    (NO_MANAGER, "No manager runs for this stack, or it does not answer."),
+    (INCOMPLETE, "`import`: written, but something could not be carried over. Standard error names it."),
+    (
+        NO_MANAGER,
+        "No manager runs for this stack, none came within 5 s where one is expected, or it does not answer. "
+        "`status` tells all the same which daemons are alive; `down` ends them, and that is code 0.",
+    ),
     (PERMISSION, "The manager belongs to another user."),
     (NOT_EXECUTABLE, "`exec`: the command was found but can't be executed."),
     (NOT_FOUND, "`exec`: the command was not found."),

@@ -10,9 +10,9 @@ import sys
 
 from duende.cli import exits
 
-__all__ = ["VERBS", "entry", "help_text", "main", "verb_position"]
+__all__ = ["VERBS", "entry", "help_text", "main", "module_of", "verb_position"]
 
-# verb -> what it does; its file is `duende/cli/VERB.py` and has `main(argv) -> exit code` and `parser()`.
+# verb -> what it does; its file is `duende/cli/VERB.py` (`module_of`) with `main(argv) -> exit code` and `parser()`.
 VERBS = {
     "up": "start the stack: here in the foreground, or with -d in the background",
     "down": "stop the daemons and the manager",
@@ -23,20 +23,25 @@ VERBS = {
     "reload": "ask daemons to read their configuration again",
     "signal": "send a signal to daemons",
     "status": "show where the daemons stand, and why",
+    "explain": "say why a daemon is as it is, and what comes next",
+    "graph": "show who comes after whom, and what the last start was waiting for",
     "ps": "show the processes of the daemons",
     "logs": "show what daemons wrote",
     "metrics": "show what Python-class daemons say of themselves",
     "events": "show what happened",
+    "hooks": "show who is told what happens, and whether that works",
     "wait": "wait until daemons have reached a state",
     "exec": "run a command the way a daemon is run",
     "check": "check the configuration and say all that is wrong",
     "schema": "print the JSON Schema of duende.toml",
+    "import": "write a duende.toml from another tool's file",
     "doctor": "look whether this machine has what duende needs",
     "claims": "run the tests of the claims and report (in a checkout)",
     "completion": "print the completion script of a shell",
     "version": "print versions",
 }
 _HIDDEN = {"__complete": "complete_words"}
+_OTHER_FILES = {"import": "import_"}  # verbs that Python does not allow as the name of a module
 
 _HELP_HEAD = """\
 usage: duende [-c FILE | -s STACK] [--json] [--no-color] VERB ...
@@ -113,7 +118,7 @@ def _dispatch(argv: list[str]) -> int:
     if verb in _HIDDEN:
         module = _HIDDEN[verb]
     elif verb in VERBS:
-        module = verb
+        module = module_of(verb)
     elif verb == "help":
         return _dispatch([*rest[:1], "--help"])
     elif verb == "--version":
@@ -141,6 +146,11 @@ def verb_position(argv: list[str]) -> int | None:
         else:
             return position
     return None
+
+
+def module_of(verb: str) -> str:
+    """The module in `duende.cli` that has a verb's parser."""
+    return _OTHER_FILES.get(verb, verb)
 
 
 def help_text() -> str:

@@ -43,7 +43,7 @@ def post(options: argparse.Namespace, path: str, body: dict[str, Any]) -> dict[s
     patience_s = None if timeout_s is None else timeout_s + _ANSWER_SLACK_S
 
     def question(client: Client) -> Any:
-        return client.post(path, body, timeout_s=patience_s)
+        return client.post(path, body, timeout_s=patience_s, is_question=path == "/v1/wait")
 
     answer: dict[str, Any] = ask(options, question)
     return answer

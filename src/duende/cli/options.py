@@ -6,11 +6,14 @@ import argparse
 import os
 
 from duende.api.client import Client, NoManager
+from duende.api.presence import Presence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from duende.config.paths import StackPaths
 
 __all__ = ["Stack", "ask", "duration_s", "parse", "verb_parser"]
 
@@ -72,10 +75,12 @@ def duration_s(text: str) -> float:
 class Stack:
     """The stack that a command line means, and its file where that matters."""
 
-    def __init__(self, name: str, config: str | None, socket_path: str) -> None:
+    def __init__(self, name: str, config: str | None, paths: StackPaths) -> None:
         self.name = name
         self.config = config  # None when the stack was named
-        self.socket_path = socket_path
+        self.paths = paths
+        self.socket_path = paths.socket
+        self.presence = Presence(paths)
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Stack:
@@ -87,27 +92,25 @@ class Stack:
         if not name:
             config = config or find_config()
             name = stack_name_of(config)
-        return cls(name, config, stack_paths(name).socket)
+        return cls(name, config, stack_paths(name))
+
+    @property
+    def hasty_client(self) -> Client:
+        """A client that does not wait for a manager that is only coming."""
+        return Client(self.socket_path, self.config)
 
     @property
     def client(self) -> Client:
         """A client of this stack's manager."""
-        return Client(self.socket_path, self.config)
+        return Client(self.socket_path, self.config, self.presence)
 
 
 def ask(options: argparse.Namespace, question: Callable[[Client], Any]) -> Any:
-    """Put a question to the stack's manager; NoManager says which stack and what to do."""
+    """Put a question to the stack's manager; NoManager says which stack, what is left of it, and what to do."""
     stack = Stack.of(options)
     try:
         return question(stack.client)
     except NoManager as error:
-        raise no_manager(stack, error) from None
+        from duende.cli.absence import explained  # here: when all is well nobody needs it
 
-
-def no_manager(stack: Stack, error: NoManager) -> NoManager:
-    """The same error in the words of somebody who thinks in stacks."""
-    reason = "this user may not speak to the manager" if error.is_forbidden else "no manager is running"
-    text = f"{reason} for stack {stack.name} (socket {stack.socket_path})"
-    told = NoManager(stack.socket_path, "", is_forbidden=error.is_forbidden)
-    told.args = (text if error.is_forbidden else f"{text}; start it with `duende up`",)
-    return told
+        raise explained(stack, error) from None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from duende.api.client import NoManager
 from duende.cli import exits
-from duende.cli.options import ask, parse, verb_parser
+from duende.cli.absence import remaining
+from duende.cli.options import Stack, ask, parse, verb_parser
 from duende.cli.output import STATUS_COLORS, Paint, duration_text, printable, table, write, write_json
+from duende.errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     made = verb_parser(
         "status",
         "Show where the daemons stand, and why. With names the exit code tells as well: 0 all running, 3 at least one "
-        "is not, 4 no such daemon.",
+        "is not, 4 no such daemon. Without a manager it tells which daemons are still alive; the exit code is 69 then. "
+        "RESTARTS counts those by duende itself, not those by hand.",
         """
         status                   all daemons; those in trouble at length
         status web               one daemon at length
@@ -44,15 +49,49 @@ def main(argv: list[str]) -> int:
     def question(client: Client) -> Any:
         return client.get(with_names("/v1/status", options.names))
 
-    answer = ask(options, question)
+    try:
+        answer = ask(options, question)
+    except NoManager as error:
+        if not error.is_forbidden:
+            _show_what_is_left(options)
+        raise
     daemons = answer["daemons"]
     if options.json:
         write_json(answer)
     else:
         _show(answer, Paint(no_color=options.no_color), is_about_one=len(options.names) == len(daemons) == 1)
+        if answer.get("failing_hooks"):
+            from duende.cli.hooks import trouble  # here: only trouble costs it
+
+            write("\n" + "\n".join(trouble(answer["failing_hooks"])))
     if options.names and not all(daemon["status"] in _UP for daemon in daemons):
         return exits.NOT_RUNNING
     return exits.OK
+
+
+def _show_what_is_left(options: argparse.Namespace) -> None:
+    """Without a manager: the daemons that it left, from its state and the kernel. The error is told besides."""
+    stack = Stack.of(options)
+    try:
+        daemons = remaining(stack, options.names)
+    except StateError:
+        return  # the error that is told besides says it
+    if options.json:
+        write_json({"stack": stack.name, "manager": None, "daemons": daemons})
+    elif any(daemon["alive"] for daemon in daemons):
+        note = "" if stack.presence.manager_pid() else ", unsupervised"
+        rows = [
+            [
+                daemon["name"],
+                daemon["status"] + note if daemon["alive"] else "ended",
+                str(daemon["pid"] or "-"),
+                duration_text(daemon["uptime_s"]) if daemon["alive"] else "-",
+            ]
+            for daemon in daemons
+            if daemon["alive"] or daemon["status"] is None  # others were over before, and may be configured no longer
+        ]
+        write(table(("NAME", "STATUS", "PID", "UPTIME"), rows, Paint(no_color=options.no_color)))
+        sys.stdout.flush()  # before the error, where both go to one place
 
 
 def with_names(path: str, names: list[str], **params: object) -> str:
@@ -101,7 +140,7 @@ def _row(daemon: dict[str, Any]) -> list[str]:
 
 def _next_or_exit(daemon: dict[str, Any]) -> str:
     if daemon["next_start_s"] is not None:
-        return f"next try in {duration_text(daemon['next_start_s'])}"
+        return f"{_next_what(daemon)} in {duration_text(daemon['next_start_s'])}"
     if daemon["waiting_for"]:
         return "waits for " + ", ".join(daemon["waiting_for"])
     if daemon["status"] not in _UP and daemon["exit"] is not None:
@@ -130,12 +169,17 @@ def _facts(daemon: dict[str, Any]) -> list[tuple[str, str]]:
         ("health", _health_text(daemon["health"])),
         ("last exit", _exit_text(daemon["exit"])),
         ("restarts", f"{daemon['restarts']}, by {daemon['restart_owner']}" if daemon["restarts"] else ""),
-        ("next try", f"in {duration_text(next_start_s)}" if next_start_s is not None else ""),
+        (_next_what(daemon), f"in {duration_text(next_start_s)}" if next_start_s is not None else ""),
         ("waits for", ", ".join(daemon["waiting_for"])),
         ("not enforced", ", ".join(daemon["limits_not_enforced"])),
         ("platform", daemon["handle"] or daemon["platform"]),
         ("id", daemon["id"]),
     ]
+
+
+def _next_what(daemon: dict[str, Any]) -> str:
+    """A failed one is tried again; others run on a schedule."""
+    return "next try" if daemon["status"] == "backoff" else "next run"
 
 
 def _health_text(health: dict[str, Any] | None) -> str:

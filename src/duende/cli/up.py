@@ -6,6 +6,7 @@ import argparse
 import os
 
 from duende.api.client import ApiError, NoManager
+from duende.cli.absence import explained
 from duende.cli.failure import UsageError
 from duende.cli.foreground import Foreground
 from duende.cli.operation import add_waiting, post, tell_results
@@ -60,26 +61,28 @@ def main(argv: list[str]) -> int:
         except ApiError as error:
             if error.kind != "shutting-down" or not _ends_before_us(stack):
                 raise
+    if stack.presence.manager_pid():  # it holds the locks, but nobody can speak to it
+        raise explained(stack, NoManager(stack.socket_path, "it does not listen"))
     config = _config_path(stack)
     overrides: dict[str, Any] = {}
     if options.assignments:
         from duende.config.layers import parse_overrides
 
         overrides = dict(parse_overrides(options.assignments))
-    from duende.api import host  # here: only this verb and `run` become a manager
-
     if not options.detach:
+        from duende.api import host  # here: only this verb and `run` become a manager
+
         view = Foreground(no_color=options.no_color)
         return host.run_foreground(
             config, stack.name, overrides=overrides, names=options.names, show=view.show, say=view.say
         )
+    from duende.api.background import start_background
+
     try:
-        host.start_background(
-            config, stack.name, overrides=overrides, names=options.names, restarter=options.restarter
-        )
+        start_background(config, stack.name, overrides=overrides, names=options.names, restarter=options.restarter)
     except ManagerRunning:  # another `up`, or a restarter, was quicker: that manager is about to answer
         if not _has_manager(stack, within_s=_MANAGER_BEGINS_S):
-            raise
+            raise explained(stack, NoManager(stack.socket_path, "it does not listen")) from None
         return _ask_to_start(options)
     return _await_start(options)
 

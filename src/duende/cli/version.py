@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 def _manager_version(options: argparse.Namespace) -> str | None:
     try:
-        answer = Stack.of(options).client.get("/v1/version", timeout_s=_PATIENCE_S)
+        answer = Stack.of(options).hasty_client.get("/v1/version", timeout_s=_PATIENCE_S)
     except (NoManager, ManagerSilent, ApiError, ConfigurationError):
         return None  # no stack here, or no manager that answers: nothing to tell
     return str(answer["version"])

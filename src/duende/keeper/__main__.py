@@ -201,7 +201,7 @@ class Keeper:
                 self.tell(channel, {"n": n, "ok": True, **present.describe()}, tuple(present.fds))
             return
         try:
-            ours, theirs, status_r = open_pipes(bool(spec.get("control")))
+            ours, theirs, status_r, ready_r = open_pipes(bool(spec.get("control")), spec.get("ready_fd") is not None)
         except OSError as error:
             self.tell(channel, {"n": n, "error": {"stage": "pipe", "errno": error.errno, "path": ""}})
             return
@@ -210,6 +210,9 @@ class Keeper:
         instance.status_fd = status_r
         self.instances[key] = instance
         self.watch(status_r, lambda _: self.on_status(instance))
+        if ready_r >= 0:
+            instance.ready_fd = ready_r
+            self.watch(ready_r, lambda _: self.on_ready_fd(instance))
         spec["rlimits"] = {"NOFILE": self.nofile, **(spec.get("rlimits") or {})}
         if spec.get("zygote") and self.zygote is not None:
             self.spawn_by_zygote(instance, spec, theirs)
@@ -293,6 +296,12 @@ class Keeper:
         self.zygote_waiting = {n: other for n, other in self.zygote_waiting.items() if other is not instance}
         self.reaper.reap()
 
+    def on_ready_fd(self, instance: Instance) -> None:
+        if not self.notices.on_newline(instance):
+            self.unwatch(instance.ready_fd)
+            os.close(instance.ready_fd)
+            instance.ready_fd = -1
+
     def settle(self, instance: Instance, error: dict[str, Any] | None) -> None:
         """Answer the spawn, now that it is known how it went."""
         if instance.key not in self.instances:
@@ -338,14 +347,14 @@ class Keeper:
     def forget(self, instance: Instance) -> None:
         self.instances.pop(instance.key, None)
         self.by_pid.pop(instance.pid, None)
-        for fd in (instance.pidfd, instance.status_fd):
+        for fd in (instance.pidfd, instance.status_fd, instance.ready_fd):
             if fd >= 0:
                 self.unwatch(fd)
                 os.close(fd)
         for fd in instance.fds:
             os.close(fd)
         instance.fds = []
-        instance.pidfd = instance.status_fd = -1
+        instance.pidfd = instance.status_fd = instance.ready_fd = -1
         self.listen_again()
         self.end_if_empty()
 

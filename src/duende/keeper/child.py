@@ -5,7 +5,7 @@ each step says why. Everything comes ready-made in `spec` (the manager has looke
 there is nothing to decide here.
 
 spec: argv, env, cwd, umask, nice, uid, gid, groups, rlimits {NAME: [soft, hard]}, cgroup_procs [path], oom_score_adj,
-memfiles {ENV_NAME: text}. A key that is missing or null means: leave as it is.
+memfiles {ENV_NAME: text}; ready_fd is the keeper's (instance.py). A key that is missing or null means: leave as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import signal
 import struct
 from typing import Any, NoReturn
 
-__all__ = ["ChildError", "execute", "fork", "prepare", "signal_defaults"]
+__all__ = ["ChildError", "execute", "fork", "place", "prepare", "signal_defaults"]
 
 _PATH_SHOWN_CHARS = 2000
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as systemd's, when PATH is not set
@@ -95,6 +95,8 @@ def prepare(spec: dict[str, Any], *, stdout: int, stderr: int, control: int | No
         os.umask(spec["umask"])
     for name, text in (spec.get("memfiles") or {}).items():
         env[name] = str(_memfile(name, text))
+    if "WATCHDOG_USEC" in env:
+        env["WATCHDOG_PID"] = str(os.getpid())  # sd_watchdog_enabled(3): its own number, known only here
     if control is not None:
         os.set_inheritable(control, True)
         env["DUENDE_CONTROL_FD"] = str(control)
@@ -125,6 +127,14 @@ def signal_defaults() -> None:
     for number in _NOT_DEFAULT:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def place(fd: int, number: int) -> None:
+    """Have the program inherit `fd` under the number that it was told."""
+    if fd == number:
+        os.set_inheritable(fd, True)
+    else:
+        _step("ready fd", str(number), os.dup2, fd, number)
 
 
 def execute(argv: list[str], env: dict[str, str]) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -29,6 +30,7 @@ class Instance:
         self.start_ticks = 0
         self.pidfd = -1
         self.status_fd = -1
+        self.ready_fd = -1  # the read end of the pipe on which it says that it is ready
         self.status_data = b""
         self.requests: list[tuple[Any, Any]] = []  # (n, channel) of everyone who waits for the spawn's answer
         self.executed = False
@@ -41,8 +43,9 @@ class Instance:
         }  # fmt: skip
 
 
-def open_pipes(with_control: bool) -> tuple[list[int], list[int], int]:
-    """(our ends [stdout, stderr, control?], the child's [stdout, stderr, status, control?], the status read end).
+def open_pipes(with_control: bool, with_ready: bool) -> tuple[list[int], list[int], int, int]:
+    """(our ends [stdout, stderr, control?], the child's [stdout, stderr, status, control?, ready?], the read ends of
+    status and ready, -1 without).
 
     OSError when no descriptor is free; nothing stays open then.
     """
@@ -60,11 +63,15 @@ def open_pipes(with_control: bool) -> tuple[list[int], list[int], int]:
             opened += (near.detach(), far.detach())
             ours.append(opened[-2])
             theirs.append(opened[-1])
+        ready_r = -1
+        if with_ready:
+            ready_r, ready_w = output_pipe(opened)
+            theirs.append(ready_w)
     except OSError:
         for fd in opened:
             os.close(fd)
         raise
-    return ours, theirs, status_r
+    return ours, theirs, status_r, ready_r
 
 
 def output_pipe(opened: list[int]) -> tuple[int, int]:
@@ -82,8 +89,13 @@ def become(spec: dict[str, Any], theirs: list[int]) -> NoReturn:
     """In the child. Never returns: it becomes the program, or says on the status pipe why not and ends."""
     status_w = theirs[2]
     try:
-        control = theirs[3] if len(theirs) > 3 else None
+        number = spec.get("ready_fd")
+        if status_w == number:  # that place is taken in a moment
+            status_w = fcntl.fcntl(status_w, fcntl.F_DUPFD_CLOEXEC, number + 1)
+        control = theirs[3] if spec.get("control") else None
         env = child.prepare(spec, stdout=theirs[0], stderr=theirs[1], control=control)
+        if number is not None:
+            child.place(theirs[-1], number)
         child.execute(spec["argv"], env)
     except child.ChildError as error:
         os.write(status_w, json.dumps(error.to_json()).encode())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ _KINDS = frozenset(
         "WATCHDOG_USEC", "EXTEND_TIMEOUT_USEC", "MONOTONIC_USEC",
     )
 )  # fmt: skip
+# Kinds of which it matters when they came; the time stands beside them, as `WATCHDOG@`, on the monotonic clock.
+_TIMED = ("WATCHDOG", "EXTEND_TIMEOUT_USEC")
 _ENDS = {"READY": ("RELOADING", "STOPPING"), "RELOADING": ("READY",), "STOPPING": ("READY",)}
 
 
@@ -59,6 +62,7 @@ class Notices:
                 os.close(fd)  # of BARRIER: that it is closed is the answer
             said = {key: values[-1][:_VALUE_CHARS_MAX] for key, values in found.message.items() if key in _KINDS}
             if said:
+                said.update({f"{key}@": f"{time.monotonic():.6f}" for key in _TIMED if key in said})
                 self.take(found.pid, found.uid, said)
 
     def take(self, pid: int, uid: int, said: dict[str, str]) -> None:
@@ -75,6 +79,19 @@ class Notices:
         instance.notices.update(said)
         if instance.executed:  # otherwise the answer to its spawn has it
             self.tell(instance, pid, said)
+
+    def on_newline(self, instance: Instance) -> bool:
+        """Its descriptor of readiness (`ready_fd`) is readable: a newline means READY=1. False: there is no more."""
+        try:
+            data = os.read(instance.ready_fd, 4096)
+        except BlockingIOError:
+            return True
+        if b"\n" not in data:
+            return bool(data)  # s6 has daemons write what they like before the newline
+        instance.notices["READY"] = "1"
+        if instance.executed:  # otherwise the answer to its spawn has it
+            self.tell(instance, instance.pid, {"READY": "1"})
+        return False
 
     def announced(self, instance: Instance) -> None:
         """A child of the zygote has told its number: what it said before is its own."""

@@ -1,6 +1,7 @@
 """Brings the manager back when it dies. Run by path, as the keeper; `duende up -d` starts it.
 
-`python -I -S .../keeper/restarter.py JSON` with {"argv": the manager's command, "ready_fd": N, "lock": its lock file}.
+`python -I -S .../keeper/restarter.py JSON` with {"argv": the manager's command, "ready_fd": N, "lock": its lock file,
+"held_fd": N}; the last is locked as long as we live, which tells others that a manager is coming.
 The manager ends for good by exit code 0 (`duende down`), or by HANDED_OVER when another manager has the stack; anything
 else is an accident and it is started again: at once the first time, then ever later, until it has lived for a minute.
 An end before it was ready the first time is told to whoever started it, and is final. When the lock file
@@ -125,7 +126,8 @@ def main() -> None:
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"duende-restart", 0, 0, 0)
     task = json.loads(sys.argv[1])
-    os.set_inheritable(task["ready_fd"], False)
+    for fd in (task["ready_fd"], task["held_fd"]):
+        os.set_inheritable(fd, False)
     sys.exit(Restarter(task["argv"], task["ready_fd"], task["lock"]).run())
 
 
