@@ -156,6 +156,7 @@ while True:
 """
 
 
+@pytest.mark.real
 def test_kill_9_in_the_midst_of_commits_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     """Twenty times; the last number that the writer told of is there, state and event together, never one of them."""
     path = tmp_path / "s.db"

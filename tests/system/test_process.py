@@ -237,9 +237,9 @@ def test_the_tree_is_read_from_proc() -> None:
         assert shell.pid in procfs.processes_in_session(shell.pid)
         assert procfs.processes_in_session(middle) == procfs.processes_in_group(middle) == sorted([middle, leaf])
         assert {shell.pid, middle, leaf} <= set(procfs.list_pids())
-        assert procfs.cmdline(leaf) == ["sleep", "60"]
+        assert procfs.cmdline(middle) == ["sh", "-c", "sleep 60 & echo $$ $!; wait"]  # the leaf may not have executed
     finally:
-        for pid in (leaf, middle, shell.pid):
+        for pid in (shell.pid, middle, leaf):  # from above: who waits for the one below is still there
             os.kill(pid, 9)
         shell.communicate()
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from duende.adapters.base import InstanceKey, PlatformAdapter
 from duende.adapters.native.render import failed_start
 from duende.config.daemon import DaemonConfig
-from duende.core.effects import ArmTimer, Effect, KillTree, Note, SendSignal, Spawn
-from duende.core.events import Event, Exited, Spawned, SpawnFailed, TimerFired
+from duende.core.alarm import Alarm
+from duende.core.effects import ArmTimer, Effect, KillTree, Note, RunStopCommand, SendSignal, Spawn
+from duende.core.events import Event, Exited, Spawned, SpawnFailed, StopStepFailed, TimerFired
 from duende.core.lifecycle import step
 from duende.core.state import DaemonState
 from duende.errors import NotFound, PlatformError
@@ -26,7 +27,9 @@ from duende.model.exits import ExitInfo, ExitReason
 from duende.model.handle import DaemonHandle
 from duende.model.ids import DaemonId
 from duende.runtime import store as stored
+from duende.runtime.commands import CommandFailed
 from duende.runtime.eventlog import EventLog, rfc3339
+from duende.runtime.hooks.alarms import Alarms
 from duende.runtime.store import Record, Store
 from duende.runtime.timers import Timers
 from duende.system.clock import Clock
@@ -47,7 +50,12 @@ class Slot:
     handle: DaemonHandle | None = None
     limits_not_enforced: tuple[str, ...] = ()
     wall_started_s: float = 0.0
+    probe_text: str = ""  # why its start or readiness probe does not pass
     status_text: str = ""  # what the daemon says of itself (sd_notify STATUS=, a failed init)
+    children: Mapping[str, Any] = field(default_factory=dict)  # what a Python class says of those inside it
+    next_run_s: float | None = None  # of its schedule, on the boot-time clock
+    next_run_text: str = ""  # the same for people, in the schedule's time zone
+    alarm: Alarm = field(default_factory=Alarm)  # what was told of its troubles
     removed: bool = False  # no longer configured: it is stopped, then forgotten
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,6 +70,7 @@ class Slot:
             "wall_started_s": self.wall_started_s,
             "gaps": list(self.limits_not_enforced),
             "platform": self.config.platform,
+            "alarm": self.alarm.to_json(),
         }
         handle = self.handle.to_json() if self.handle else None
         return Record(self.config.name, str(self.id), self.state.to_json(), handle, extra)
@@ -69,18 +78,19 @@ class Slot:
 
 class Driver:
     """Owns the slots' states. `on_step(slot, before, event)` is called after a batch is committed, for each step that
-    changed one.
+    changed one; `run_for(slot, command)` runs a command of its configuration (CommandFailed).
     """
 
     def __init__(
         self, store: Store, events: EventLog, clock: Clock, on_step: Callable[[Slot, DaemonState, Event], None],
-        *, uniform: Callable[[], float] = random.random,
+        *, run_for: Callable[[Slot, Sequence[str]], Awaitable[None]], uniform: Callable[[], float] = random.random,
     ) -> None:  # fmt: skip
         self.slots: dict[str, Slot] = {}
         self._store = store
         self._events = events
         self._clock = clock
         self._uniform = uniform
+        self._run_for = run_for
         self._on_step = on_step
         self._queue: deque[tuple[str, Event]] = deque()
         self._history: list[tuple[str, tuple[Any, ...]]] = []
@@ -91,6 +101,8 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._store_retry: asyncio.TimerHandle | None = None
         self._timers = Timers(clock, lambda name, token: self.post(name, TimerFired(token)), self._is_live)
+        self.alarms = Alarms(events, clock, self.slots, self.touch)
+        self._touched: dict[str, Slot] = {}
         self.idle = asyncio.Event()  # set while nothing is queued
         self.idle.set()
         self.stopped = False
@@ -99,6 +111,10 @@ class Driver:
     def store_trouble(self) -> str:
         """Why the last commit could not be written; empty when all is on record."""
         return self._store.trouble
+
+    def now_s(self) -> float:
+        """The boot-time clock, on which the core's times are."""
+        return self._clock.boottime_s()
 
     def post(self, name: str, event: Event, *, durable: bool = False) -> None:
         """Queue an event. `durable`: the user's word, to be on the disk before it is acted on."""
@@ -113,6 +129,11 @@ class Driver:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._batch)
 
+    def touch(self, slot: Slot) -> None:
+        """Have its record written, though no step has changed its state."""
+        self._touched[slot.config.name] = slot
+        self.wake()
+
     def begin(self) -> None:
         """Start deciding. The first commit has all daemons, also those that nothing happens to yet: the next manager
         must not take them for new ones, nor find them known and not yet wanted.
@@ -125,6 +146,13 @@ class Driver:
         for timer in slot.state.timers:
             self._timers.arm(slot.config.name, timer.token, timer.deadline_s)
         self._timers.plan()
+        self.alarms.restore(slot)
+
+    def lost_at_reboot(self, name: str, state: DaemonState) -> None:
+        """Close the history of what ran when the machine went down."""
+        if state.status.has_instance and state.executed:
+            ended = ExitInfo.unknown("the machine was restarted")
+            self._history.append(stored.ended(name, state.instance, rfc3339(self._clock.wall_s()), ended.to_json()))
 
     def perform_again(self, slot: Slot, effect: Effect) -> None:
         """Perform an effect whose outcome an earlier manager did not live to see."""
@@ -139,6 +167,7 @@ class Driver:
         """Stop deciding; what is under way is given up and will be found again by the next manager."""
         self.stopped = True
         self._timers.stop()
+        self.alarms.stop()
         if self._store_retry is not None:
             self._store_retry.cancel()
         for task in list(self._tasks):
@@ -168,7 +197,9 @@ class Driver:
             done.append((slot, before, event, effects))
         everything, self._all_are_new = self._all_are_new, False
         changed = {slot.config.name: slot for slot, before, _, _ in done if slot.state is not before}
-        self._commit(self.slots if everything else changed)
+        touched = {name: slot for name, slot in self._touched.items() if self.slots.get(name) is slot}
+        self._touched.clear()
+        self._commit(self.slots if everything else touched | changed)
         for slot, before, event, effects in done:
             for effect in effects:
                 self._perform(slot, effect)
@@ -182,24 +213,21 @@ class Driver:
             except Exception as error:  # noqa: BLE001  (a bug of ours must not stop the supervision of the others)
                 self._internal_error(f"{slot.config.name} after {type(event).__name__}", error)
         self._timers.plan()
+        self.alarms.plan()
         if not self._queue:
             self.idle.set()
 
     def _describe(self, slot: Slot, before: DaemonState, event: Event, effects: tuple[Effect, ...]) -> None:
         """Write down what happened and why: for people, for hooks, for the history."""
-        cause = type(event).__name__
-        for effect in effects:
-            if isinstance(effect, Note):
-                self._events.record(
-                    slot.config.name, effect.kind.value, effect.text, status=slot.state.status.value, cause=cause,
-                    data={"instance": slot.state.instance, "before": before.status.value},
-                )  # fmt: skip
+        self.alarms.on_step(slot, before, event, effects)
         name, time = slot.config.name, rfc3339(self._clock.wall_s())
         match event:
-            case Spawned(instance=instance) if instance == before.instance and not before.executed:
+            case Spawned(instance=instance) if slot.state.executed and not before.executed:
                 slot.wall_started_s = self._clock.wall_s()
                 self._history.append(stored.began(name, instance, slot.handle.pid if slot.handle else None, time))
             case Exited(instance=instance, exit=exit_info) if instance == before.instance:
+                if before.status.has_instance and not before.executed:  # found so by a takeover: begun and ended unseen
+                    self._history.append(stored.began(name, instance, slot.handle.pid if slot.handle else None, time))
                 self._history.append(stored.ended(name, instance, time, exit_info.to_json()))
             case _:
                 pass
@@ -236,6 +264,8 @@ class Driver:
                 self.own(self._spawn(slot, instance))
             case SendSignal(signal=number, tree=tree):
                 self.own(self._signal(slot, number, tree))
+            case RunStopCommand():
+                self.own(self._ask_to_stop(slot, effect))
             case KillTree(leader_only=leader_only):
                 self.own(self._kill(slot, leader_only))
             case Note():
@@ -257,7 +287,8 @@ class Driver:
         if slot.state.instance == instance:
             slot.handle = spawned.handle
             slot.limits_not_enforced = spawned.limits_not_enforced
-            slot.status_text = ""
+            slot.status_text = slot.probe_text = ""
+            slot.children = {}
         self.post(name, Spawned(instance, spawned.awaits_ready))
 
     async def _signal(self, slot: Slot, number: int, tree: bool) -> None:
@@ -269,6 +300,16 @@ class Driver:
             return  # it has ended; the exit is on its way
         except PlatformError as error:
             self._alert(slot, f"cannot send signal {number}: {error}")
+
+    async def _ask_to_stop(self, slot: Slot, effect: RunStopCommand) -> None:
+        """A step of a stop ladder. Whether it has worked is told by the daemon's end; its own failure at once."""
+        try:
+            async with asyncio.timeout(effect.limit_s):
+                await self._run_for(slot, effect.command)
+        except TimeoutError:
+            return  # the ladder's own timer says what comes next
+        except (CommandFailed, PlatformError) as error:
+            self.post(slot.config.name, StopStepFailed(effect.instance, effect.step, str(error)))
 
     async def _kill(self, slot: Slot, leader_only: bool) -> None:
         if slot.handle is None:

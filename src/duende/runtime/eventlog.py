@@ -65,6 +65,14 @@ class EventLog:
         """Events with a greater number, oldest first."""
         return self._store.events_after(seq, limit)
 
+    def latest_of(self, daemon: str, limit: int) -> list[dict[str, Any]]:
+        """The newest events of one daemon, oldest first."""
+        return self._store.latest_events_of(daemon, limit)
+
+    def executions(self) -> dict[tuple[str, int], str]:
+        """When each incarnation that is on record was executed."""
+        return self._store.executions()
+
     async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         """All events after that number, then new ones as they come. A reader that is slow gets them later, none is
         skipped.

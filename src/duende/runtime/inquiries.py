@@ -17,9 +17,11 @@ from duende.adapters.native.users import look_up
 from duende.errors import NotFound, PlatformError, UnknownDaemon
 from duende.model.handle import DaemonHandle
 from duende.model.health import HealthStatus
-from duende.runtime import probes, processes, report
+from duende.runtime import processes, report, why
+from duende.runtime.commands import run_command, running_commands
 from duende.runtime.driver import Slot
 from duende.runtime.eventlog import EventLog
+from duende.runtime.hooks.hooks import Hooks
 from duende.runtime.logs import LogStore
 from duende.system.clock import Clock
 
@@ -33,6 +35,7 @@ class Inquiries(abc.ABC):
     health: dict[str, HealthStatus]
     events: EventLog
     log_store: LogStore
+    hooks: Hooks
     _opened_s: float
 
     @property
@@ -50,6 +53,11 @@ class Inquiries(abc.ABC):
     def native(self) -> NativeAdapter | None:
         """The native adapter, if any daemon uses it."""
 
+    @property
+    @abc.abstractmethod
+    def is_shutting_down(self) -> bool:
+        """Whether `shutdown` has begun."""
+
     @abc.abstractmethod
     def _unmet(self, slot: Slot) -> tuple[str, ...]:
         """What it still waits for."""
@@ -59,7 +67,7 @@ class Inquiries(abc.ABC):
         pids = {
             slot.handle.pid for slot in self.slots.values() if slot.handle is not None and slot.handle.pid is not None
         }
-        return pids | probes.running_commands() | ({self.native.keeper_pid or 0} if self.native else set())
+        return pids | running_commands() | ({self.native.keeper_pid or 0} if self.native else set())
 
     def match(self, patterns: Sequence[str]) -> list[str]:
         """Names and globs to names, in the order of the file. UnknownDaemon for one that matches nothing."""
@@ -89,7 +97,33 @@ class Inquiries(abc.ABC):
             for slot in report.by_name(self.slots, names)
         ]  # fmt: skip
         keeper_pid = self.native.keeper_pid if self.native else None
-        return report.stack_status(self.stack_name, keeper_pid, now_s - self._opened_s, daemons)
+        failing = self.hooks.report(only_in_trouble=True)
+        return report.stack_status(self.stack_name, keeper_pid, now_s - self._opened_s, daemons, failing)
+
+    def hook_report(self) -> list[dict[str, Any]]:
+        """Who is told what happens, and whether that works."""
+        return self.hooks.report()
+
+    async def test_hook(self, name: str) -> dict[str, Any]:
+        """Send a test event to one hook. UnknownHook for one that is not there."""
+        outcome = await self.hooks.test(name)
+        return {"name": name, "ok": outcome.ok, "message": outcome.text}
+
+    def explain(self, name: str) -> dict[str, Any]:
+        """Why that daemon is as it is, what led there, what comes next, and what one can do."""
+        now_s, is_shutting_down = self.clock.boottime_s(), self.is_shutting_down
+        return why.explanation(
+            name, self.slots, self.health, self.events, now_s=now_s, is_shutting_down=is_shutting_down
+        )
+
+    def graph(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """Who comes after whom, and how they stand: all, or these and what they need."""
+        return why.graph(self.stack_name, names, self.slots, self.health)
+
+    async def chains(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """What the last starts of these were waiting for; without names, the start that took the longest."""
+        unmet = {name: self._unmet(slot) for name, slot in self.slots.items()}
+        return await why.chains(self.stack_name, names, self.events, unmet)
 
     def processes(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Every process of the trees of these daemons."""
@@ -129,6 +163,17 @@ class Inquiries(abc.ABC):
     def follow_events(self, after: int = 0) -> AsyncIterator[dict[str, Any]]:
         """All events after that number, and new ones as they come."""
         return self.events.follow(after)
+
+    async def run_for(self, slot: Slot, command: Sequence[str]) -> None:
+        """Run a command of a daemon's configuration as the daemon runs: its user, folder, environment, and its process
+        id in MAINPID. CommandFailed, or PlatformError for a user that does not exist.
+        """
+        config = slot.config
+        env = self._probe_environment(slot)
+        if slot.handle is not None and slot.handle.pid is not None:
+            env["MAINPID"] = str(slot.handle.pid)  # systemd.service(5)'s name
+        account = look_up(config.user, config.group)
+        await run_command(command, env, str(config.working_dir or "/"), account=account)
 
     def _probe_environment(self, slot: Slot) -> dict[str, str]:
         config = slot.config

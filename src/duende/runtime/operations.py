@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from duende.core.events import KillRequested, RestartRequested, StartRequested, 
 from duende.errors import PlatformError, ShuttingDown
 from duende.model.status import DaemonStatus
 from duende.runtime import report, waiting
+from duende.runtime.commands import CommandFailed
 from duende.runtime.driver import Driver, Slot
 from duende.runtime.inquiries import Inquiries
 
@@ -21,11 +21,6 @@ class Operations(Inquiries):
     """The part of the manager that acts on daemons by name."""
 
     _driver: Driver
-
-    @property
-    @abc.abstractmethod
-    def is_shutting_down(self) -> bool:
-        """Whether `shutdown` has begun."""
 
     async def start(
         self,
@@ -66,11 +61,23 @@ class Operations(Inquiries):
         return await self._operate(names, self._restart_one, wait, timeout_s, starts=True)
 
     async def reload(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Send each its reload signal (SIGHUP unless configured)."""
-        return [
-            await self._signal_one(self.slots[name], int(self.slots[name].config.reload_signal))
-            for name in self._chosen(names)
-        ]
+        """Send each its reload signal (SIGHUP unless configured), or run its reload command."""
+        return list(await asyncio.gather(*(self._reload_one(self.slots[name]) for name in self._chosen(names))))
+
+    async def _reload_one(self, slot: Slot) -> dict[str, Any]:
+        config = slot.config
+        if config.reload_command is None or slot.handle is None or not slot.state.executed:
+            return await self._signal_one(slot, int(config.reload_signal))
+        try:
+            async with asyncio.timeout(config.reload_timeout or None):
+                await self.run_for(slot, config.reload_command)
+        except TimeoutError:
+            why = f"{config.reload_command[0]} did not end within {config.reload_timeout:g} s"
+        except (CommandFailed, PlatformError) as error:
+            why = str(error)
+        else:
+            return report.result(slot, True, True)
+        return report.result(slot, False, False, why)
 
     async def signal(self, names: Sequence[str], signal: int, *, tree: bool = False) -> list[dict[str, Any]]:
         """Send a signal by its Linux number."""
@@ -108,6 +115,21 @@ class Operations(Inquiries):
         fresh = until == "settled"
         results = await asyncio.gather(*(waiting.until(slot, j, timeout_s, changed=fresh) for slot, j in judges))
         return await waiting.started(slots, list(results)) if fresh else list(results)
+
+    async def start_for_hook(self, name: str, why: str) -> tuple[bool, str]:
+        """Start what a hook or `on_failure` names, save what somebody has stopped by hand. `why` goes into the log."""
+        stopped = [
+            slot.config.name
+            for slot in (self.slots[one] for one in self.match([name]))
+            if slot.state.status is DaemonStatus.STOPPED and not slot.state.wanted and not slot.state.completed
+        ]
+        wanted = [one for one in self.match([name]) if one not in stopped]
+        if not wanted:
+            return False, f"{name} was stopped by hand and is left so"
+        for one in wanted:
+            self.events.record(one, "asked", "a hook asks for its start", cause=why)
+        results = await self.start(wanted, wait=False)
+        return True, ", ".join(f"{one['name']} {one['status']}" for one in results)
 
     # --- operations on one daemon
 
@@ -152,25 +174,37 @@ class Operations(Inquiries):
         changed = not (state.status.has_instance and state.status is not DaemonStatus.STOPPING)
         if not named and not state.wanted:
             return False, lambda slot: (True, "stopped by hand, left so")
+        if not named and waiting.is_between_runs(slot):
+            return False, waiting.settled
         self._driver.post(slot.config.name, StartRequested(blocked=bool(self._unmet(slot))), durable=True)
         return changed, judge
 
     def _stop_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
         changed = slot.state.status.has_instance or slot.state.status is DaemonStatus.BACKOFF
         self._driver.post(slot.config.name, StopRequested(), durable=True)
-        return changed, waiting.gone
+        return changed, waiting.gone_or_again(slot.state.instance)
 
     def _kill_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
         changed = slot.state.status.has_instance or slot.state.status is DaemonStatus.BACKOFF
         self._driver.post(slot.config.name, KillRequested(), durable=True)
-        return changed, waiting.gone
+        return changed, waiting.gone_or_again(slot.state.instance)
 
     def _restart_one(self, slot: Slot, named: bool) -> tuple[bool, waiting.Verdict]:
+        if not named and waiting.is_between_runs(slot):
+            return False, waiting.settled
         before = slot.state.instance
         judge = self._or_blocked(waiting.ready(0))
         unmet = bool(self._unmet(slot)) and not slot.state.status.has_instance
         self._driver.post(slot.config.name, StartRequested(blocked=True) if unmet else RestartRequested(), durable=True)
-        return True, lambda slot: judge(slot) if slot.state.instance > before or slot.state.waiting else None
+
+        def judge_new(slot: Slot) -> tuple[bool, str] | None:
+            if slot.state.instance > before or slot.state.waiting:
+                return judge(slot)
+            if slot.state.status.has_instance:
+                return None  # the former incarnation still has to end
+            return False, "was not started again: somebody has asked for a stop meanwhile"
+
+        return True, judge_new
 
     def _or_blocked(self, judge: waiting.Verdict) -> waiting.Verdict:
         """A daemon that waits for one that failed would be waited for in vain: say so; it still starts when that one

@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
-from duende.config.daemon import HealthCheckConfig, ReadyConfig
+from duende.config.daemon import LivenessConfig, ProbeConfig
+from duende.errors import PlatformError
 from duende.model.health import HealthStatus
+from duende.runtime.commands import CommandFailed
 
-__all__ = ["ProbeFailed", "health_probe", "ready_probe"]
+__all__ = ["ProbeFailed", "measured", "probe_of"]
 
 _HEAD_LIMIT_BYTES = 65536
-_REASON_LIMIT = 300  # characters of a command's output that are worth showing
 
 Probe = Callable[[], Awaitable[None]]
 """Returns when all is well; raises ProbeFailed with the reason otherwise."""
 
-
-_running: list[int] = []  # 0 stands for a command whose id is not known yet
-
-
-def running_commands() -> set[int]:
-    """The process ids of probe commands that are awaited here; 0 is among them while one is being started."""
-    return set(_running)
+Run = Callable[[Sequence[str]], Awaitable[None]]
+"""Runs a command as the daemon runs; CommandFailed, or PlatformError for a user that does not exist."""
 
 
 class ProbeFailed(Exception):
     """Not ready, or not well, and why."""
 
 
-def ready_probe(config: ReadyConfig, env: Mapping[str, str], cwd: str) -> Probe | None:
-    """The polled kinds of readiness; None for those that are told by an event."""
+def probe_of(config: ProbeConfig, run: Run, silent_s: Callable[[], float]) -> Probe | None:
+    """What it asks; None when it is the class that must be asked. `silent_s` tells how long it has written nothing."""
     if config.tcp:
         return lambda: _tcp(config.tcp or "")
     if config.unix:
@@ -45,18 +40,10 @@ def ready_probe(config: ReadyConfig, env: Mapping[str, str], cwd: str) -> Probe 
     if config.http:
         return lambda: _http(config.http or "")
     if config.exec:
-        return lambda: _exec(config.exec or (), env, cwd)
-    return None
-
-
-def health_probe(config: HealthCheckConfig, env: Mapping[str, str], cwd: str) -> Probe | None:
-    """What `health_check` says to do; None when it is the class that must be asked."""
-    if config.tcp:
-        return lambda: _tcp(config.tcp or "")
-    if config.http:
-        return lambda: _http(config.http or "")
-    if config.exec:
-        return lambda: _exec(config.exec or (), env, cwd)
+        return lambda: _exec(config.exec or (), run)
+    if isinstance(config, LivenessConfig) and config.log_age:
+        limit_s = config.log_age
+        return lambda: _log_age(limit_s, silent_s)
     return None
 
 
@@ -88,7 +75,7 @@ async def _tcp(address: str) -> None:
 
 async def _unix(path: str) -> None:
     try:
-        _, writer = await asyncio.open_unix_connection(path)
+        _, writer = await asyncio.open_unix_connection("\0" + path[1:] if path.startswith("@") else path)
     except OSError as error:
         raise ProbeFailed(f"{path}: {_words(error)}") from error
     await _close(writer)
@@ -123,33 +110,17 @@ async def _http(url: str) -> None:
         raise ProbeFailed(f"{url}: HTTP status {int(words[1])}")
 
 
-async def _exec(argv: tuple[str, ...], env: Mapping[str, str], cwd: str) -> None:
-    """Exit code 0 is well. The command gets the daemon's environment and dies with its whole group when time is up."""
-    _running.append(0)
+async def _exec(argv: tuple[str, ...], run: Run) -> None:
+    """Exit code 0 is well. When time is up it is killed with everything it has started."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv, env=dict(env), cwd=cwd, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise ProbeFailed(f"cannot execute {argv[0]!r}: {error.strerror}") from error
-    finally:
-        _running.remove(0)
-    _running.append(process.pid)
-    try:
-        assert process.stdout is not None
-        output = await process.stdout.read(_HEAD_LIMIT_BYTES)
-        code = await process.wait()
-    except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-            os.killpg(process.pid, 9)
-        await process.wait()
-        raise
-    finally:
-        _running.remove(process.pid)
-    if code != 0:
-        said = output.decode(errors="replace").strip()[-_REASON_LIMIT:]
-        raise ProbeFailed(f"{argv[0]} exited with {code}" + (f": {said}" if said else ""))
+        await run(argv)
+    except (CommandFailed, PlatformError) as error:
+        raise ProbeFailed(str(error)) from error
+
+
+async def _log_age(limit_s: float, silent_s: Callable[[], float]) -> None:
+    if (silence_s := silent_s()) > limit_s:
+        raise ProbeFailed(f"no output for {silence_s:.1f} s, more than {limit_s:g} s")
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

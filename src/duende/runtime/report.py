@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import duende
+from duende.config.units import format_duration
 from duende.core.state import DaemonState, TimerKind
 from duende.model.health import HealthStatus
 from duende.model.status import DaemonStatus
@@ -17,7 +18,10 @@ __all__ = ["daemon_status", "sentence", "stack_status"]
 TAIL_LINES = 5  # of its log, for a daemon that failed
 
 
-def stack_status(stack: str, keeper_pid: int | None, uptime_s: float, daemons: list[dict[str, Any]]) -> dict[str, Any]:
+def stack_status(
+    stack: str, keeper_pid: int | None, uptime_s: float, daemons: list[dict[str, Any]],
+    failing_hooks: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
     """The whole answer."""
     manager = {
         "pid": os.getpid(),
@@ -25,7 +29,7 @@ def stack_status(stack: str, keeper_pid: int | None, uptime_s: float, daemons: l
         "version": duende.__version__,
         "keeper_pid": keeper_pid,
     }
-    return {"stack": stack, "manager": manager, "daemons": daemons}
+    return {"stack": stack, "manager": manager, "daemons": daemons, "failing_hooks": failing_hooks}
 
 
 def daemon_status(
@@ -37,7 +41,8 @@ def daemon_status(
     alive = state.executed and state.status.has_instance
     exit_info = state.exit.to_json() if state.exit else None
     in_trouble = state.status in (DaemonStatus.FAILED, DaemonStatus.BACKOFF)
-    next_start_s = state.next_start_s
+    starts_s = [at_s for at_s in (state.next_start_s, slot.next_run_s) if at_s is not None]
+    next_start_s = min(starts_s, default=None)
     return {
         "name": slot.config.name,
         "id": str(slot.id),
@@ -56,23 +61,35 @@ def daemon_status(
         "waiting_for": list(waiting_for),
         "message": sentence(slot, now_s, waiting_for),
         "limits_not_enforced": list(slot.limits_not_enforced),
+        "children": dict(slot.children) if alive else {},
         "log_tail": log_tail(slot.config.name, TAIL_LINES) if in_trouble else [],
     }
 
 
 def sentence(slot: Slot, now_s: float, waiting_for: Sequence[str]) -> str:
     """Why it is in this state, and what comes next."""
+    why = _why(slot, now_s, waiting_for)
+    if slot.next_run_s is None or slot.state.status.has_instance:
+        return why
+    in_s = max(slot.next_run_s - now_s, 0.0)
+    next_run = f"next run in {format_duration(round(in_s))} ({slot.next_run_text})"
+    return f"{why}; {next_run}" if why else next_run
+
+
+def _why(slot: Slot, now_s: float, waiting_for: Sequence[str]) -> str:
     state = slot.state
     ended = state.exit.message if state.exit else ""
     if state.waiting and state.wanted and not state.status.has_instance:
         return f"waits for {', '.join(waiting_for) or 'its dependencies'}"
     match state.status:
         case DaemonStatus.CREATED:
-            return "not started yet"
+            return "not started yet" if slot.next_run_s is None else ""
         case DaemonStatus.STARTING if not state.executed:
             return "being started"
         case DaemonStatus.STARTING:
             return f"executed, not ready yet{_deadline(state, TimerKind.START, now_s, 'given up')}" + _says(slot)
+        case DaemonStatus.RUNNING if not state.ready:
+            return f"not ready: {state.unready_cause}" + _says(slot)
         case DaemonStatus.RUNNING:
             return slot.status_text
         case DaemonStatus.PAUSED:
@@ -81,8 +98,13 @@ def sentence(slot: Slot, now_s: float, waiting_for: Sequence[str]) -> str:
             why = state.stop_cause or ("to be started again" if state.start_again else "on request")
             return f"stopping: {why}{_deadline(state, TimerKind.STOP, now_s, 'SIGKILL')}"
         case DaemonStatus.STOPPED:
-            if state.wanted:
-                return f"completed: {ended}" if ended else ""
+            if state.completed:
+                return f"completed: {ended}"
+            if slot.config.schedule is not None:
+                suspended = "" if state.wanted else f"its schedule is suspended until `duende start {slot.config.name}`"
+                return "; ".join(filter(None, (suspended, f"last run: {ended}" if ended else "")))
+            if state.wanted:  # and so the next `up` starts it
+                return "stopped for now, by `duende down`" + (f"; last exit: {ended}" if ended else "")
             return f"stopped by hand; last exit: {ended}" if ended else "stopped by hand"
         case DaemonStatus.BACKOFF:
             in_s = max((state.next_start_s or now_s) - now_s, 0.0)
@@ -98,7 +120,9 @@ def _deadline(state: DaemonState, kind: TimerKind, now_s: float, then: str) -> s
 
 
 def _says(slot: Slot) -> str:
-    return f" ({slot.status_text})" if slot.status_text else ""
+    why = "" if slot.state.ready_s is not None else slot.probe_text
+    words = "; ".join(text for text in (slot.status_text, why) if text)
+    return f" ({words})" if words else ""
 
 
 def result(slot: Slot, ok: bool, changed: bool, message: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ next commit.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -17,10 +18,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from duende.errors import StateError
 
-__all__ = ["Record", "Store"]
+__all__ = ["Record", "Store", "peek"]
 
 SCHEMA_VERSION = 1
 
@@ -40,6 +42,7 @@ CREATE TABLE IF NOT EXISTS event (
 );
 """
 
+_SELECT_EVENTS = "SELECT seq, time, daemon, kind, status, cause, message, data FROM event"
 _SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _EVENTS_KEPT = 10_000  # a replay of some days of a normal stack; about 2 MB
 _HISTORY_KEPT = 10_000  # incarnations over all daemons
@@ -107,11 +110,7 @@ class Store:
 
     def records(self) -> dict[str, Record]:
         """All daemons ever seen, by name."""
-        rows = self._db.execute("SELECT name, id, state, handle, extra FROM daemon")
-        return {
-            name: Record(name, id, json.loads(state), json.loads(handle) if handle else None, json.loads(extra))
-            for name, id, state, handle, extra in rows
-        }
+        return _records(self._db)
 
     def last_seq(self) -> int:
         """The number of the newest event."""
@@ -122,15 +121,21 @@ class Store:
     def events_after(self, seq: int, limit: int) -> list[dict[str, Any]]:
         """Events with a greater number, oldest first."""
         seq = min(seq, _SEQ_MAX)
-        rows = self._db.execute(
-            "SELECT seq, time, daemon, kind, status, cause, message, data FROM event WHERE seq > ? "
-            "ORDER BY seq LIMIT ?",
-            (seq, limit),
-        )
-        keys = ("seq", "time", "daemon", "kind", "status", "cause", "message")
-        found = [{**dict(zip(keys, row[:7], strict=True)), "data": json.loads(row[7])} for row in rows]
+        rows = self._db.execute(f"{_SELECT_EVENTS} WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+        found = [_event(row) for row in rows]
         found += [event for event in self._pending_events if event["seq"] > seq]
         return found[:limit]
+
+    def latest_events_of(self, daemon: str, limit: int) -> list[dict[str, Any]]:
+        """The newest events of one daemon, oldest first. There is no index for it: reading 10,000 rows takes 2 ms."""
+        rows = self._db.execute(f"{_SELECT_EVENTS} WHERE daemon = ? ORDER BY seq DESC LIMIT ?", (daemon, limit))
+        found = [_event(row) for row in rows][::-1]
+        return (found + [event for event in self._pending_events if event["daemon"] == daemon])[-limit:]
+
+    def executions(self) -> dict[tuple[str, int], str]:
+        """When each incarnation that is on record was executed; of a number that was used twice, the later."""
+        rows = self._db.execute("SELECT name, instance, started FROM history ORDER BY number")
+        return {(name, instance): started for name, instance, started in rows}
 
     def history(self, name: str, limit: int) -> list[dict[str, Any]]:
         """The last incarnations of a daemon, newest first."""
@@ -216,6 +221,10 @@ class Store:
                 "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?", (_HISTORY_KEPT,)
             )
 
+    def stage(self, records: Iterable[Record]) -> None:
+        """Write them with the next commit."""
+        self._pending_records.update({record.name: record for record in records})
+
     def stage_meta(self, key: str, value: str) -> None:
         """Store a single value with the next commit, in one transaction with what it speaks of."""
         self._pending_meta[key] = value
@@ -241,6 +250,19 @@ class Store:
         self._db.close()
 
 
+def _event(row: tuple[Any, ...]) -> dict[str, Any]:
+    keys = ("seq", "time", "daemon", "kind", "status", "cause", "message")
+    return {**dict(zip(keys, row[:7], strict=True)), "data": json.loads(row[7])}
+
+
+def _records(db: sqlite3.Connection) -> dict[str, Record]:
+    rows = db.execute("SELECT name, id, state, handle, extra FROM daemon")
+    return {
+        name: Record(name, id, json.loads(state), json.loads(handle) if handle else None, json.loads(extra))
+        for name, id, state, handle, extra in rows
+    }
+
+
 def began(name: str, instance: int, pid: int | None, time: str) -> tuple[str, tuple[Any, ...]]:
     """The history row of a start."""
     return "INSERT INTO history (name, instance, pid, started) VALUES (?, ?, ?, ?)", (name, instance, pid, time)
@@ -252,3 +274,21 @@ def ended(name: str, instance: int, time: str, exit: Mapping[str, Any]) -> tuple
         "UPDATE history SET ended = ?, exit = ? WHERE name = ? AND instance = ? AND ended IS NULL",
         (time, json.dumps(dict(exit)), name, instance),
     )
+
+
+def peek(path: Path) -> dict[str, Record]:
+    """The records of a stack that no manager has, without changing anything; empty where there is no database.
+
+    StateError when it can't be read or is of another schema.
+    """
+    if not path.exists():
+        return {}
+    try:
+        db = sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+        with contextlib.closing(db):
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise StateError(f"the state database {path} has schema {version}, this duende knows {SCHEMA_VERSION}")
+            return _records(db)
+    except sqlite3.Error as error:
+        raise StateError(f"cannot read the state database {path}: {error}") from error

@@ -12,14 +12,17 @@ from dataclasses import replace
 
 from duende.adapters.base import InstanceKey, Survey
 from duende.adapters.native.adapter import NativeAdapter
-from duende.core.effects import KillTree, SendSignal, Spawn
+from duende.core.effects import KillTree, Spawn
 from duende.core.events import Exited, Spawned
+from duende.core.lifecycle import stop_effect
+from duende.core.policy import LifecyclePolicy
 from duende.core.state import DaemonState
 from duende.model.exits import ExitInfo
 from duende.model.status import DaemonStatus
 from duende.runtime.driver import Driver, Slot
+from duende.runtime.store import Record
 
-__all__ = ["after_reboot", "reconcile"]
+__all__ = ["after_reboot", "reconcile", "stored_after_reboot"]
 
 
 def after_reboot(state: DaemonState) -> DaemonState:
@@ -31,7 +34,14 @@ def after_reboot(state: DaemonState) -> DaemonState:
         state, status=status, executed=False, ready=False, waiting=False, start_again=False, kill_asked=False,
         stop_cause="",
         attempt=0, failures_s=(), started_s=None, ready_s=None, timers=(),
+        slot=replace(state.slot, boot_s=None) if state.slot else None, queued=False,
     )  # fmt: skip
+
+
+def stored_after_reboot(record: Record) -> Record:
+    """The same for one that is not configured now, and so has no rules."""
+    state = after_reboot(DaemonState.from_json(dict(record.state), LifecyclePolicy()))
+    return replace(record, state=state.to_json(), handle=None)
 
 
 async def reconcile(driver: Driver, found: Mapping[InstanceKey, Survey]) -> list[Survey]:
@@ -49,14 +59,16 @@ async def reconcile(driver: Driver, found: Mapping[InstanceKey, Survey]) -> list
 
 
 def _catch_up(slot: Slot, found: Mapping[InstanceKey, Survey]) -> None:
-    """A newer incarnation lives than the state knows: the former manager could not write it down (a full disk)."""
-    if slot.state.status.has_instance and slot.key in found:
-        return
+    """A newer incarnation is there than the state knows: the former manager could not write it down (a full disk).
+
+    It was started because it was wanted; whether that, too, was not written is not known. The one on record, if the
+    platform still lists it, has ended: there is never more than one.
+    """
     newest = max((key.instance for key in found if key.name == slot.config.name), default=0)
     if newest > slot.state.instance:
         slot.state = replace(
-            slot.state, status=DaemonStatus.STARTING, instance=newest, executed=False, ready=False, waiting=False,
-            start_again=False, kill_asked=False, escalated=False, stop_cause="", failure=None, timers=(),
+            slot.state, status=DaemonStatus.STARTING, wanted=True, instance=newest, executed=False, ready=False,
+            waiting=False, start_again=False, kill_asked=False, escalated=False, stop_cause="", failure=None, timers=(),
         )  # fmt: skip
 
 
@@ -67,12 +79,19 @@ def _resume(driver: Driver, slot: Slot, survey: Survey) -> None:
     if not slot.state.executed:
         awaits_ready = bool(survey.note.get("awaits_ready", False))
         driver.post(name, Spawned(instance, awaits_ready))
-    elif slot.state.status is DaemonStatus.STOPPING:
-        # Whether the signal went out before the former manager ended is not known; once more does less harm than never.
-        if slot.state.kill_asked or slot.state.escalated:
-            driver.perform_again(slot, KillTree(instance, slot.state.policy.kill_leader_only))
-        else:
-            driver.perform_again(slot, SendSignal(instance, slot.state.policy.stop_signal, slot.state.policy.stop_tree))
+    else:
+        _stop_again(driver, slot)
+
+
+def _stop_again(driver: Driver, slot: Slot) -> None:
+    """Whether the signal went out before the former manager ended is not known; once more does less harm than never."""
+    state = slot.state
+    if state.status is not DaemonStatus.STOPPING:
+        return
+    if state.kill_asked or state.escalated:
+        driver.perform_again(slot, KillTree(state.instance, state.policy.kill_leader_only))
+    else:
+        driver.perform_again(slot, stop_effect(state))
 
 
 async def _missing(driver: Driver, slot: Slot) -> None:
@@ -83,6 +102,7 @@ async def _missing(driver: Driver, slot: Slot) -> None:
         return
     adapter = slot.adapter
     if slot.handle is not None and isinstance(adapter, NativeAdapter) and await adapter.adopt(slot.key, slot.handle):
+        _stop_again(driver, slot)
         return
     pid = slot.handle.pid if slot.handle else None
     driver.post(

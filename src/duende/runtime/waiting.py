@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from duende.config.daemon import ReadyConfig
 from duende.core.state import DaemonState
 from duende.model.status import DaemonStatus
 from duende.runtime.driver import Slot
 from duende.runtime.report import result
 
-__all__ = ["Verdict", "exited", "gone", "is_hopeless", "ready", "fallen", "started", "settled", "running", "until"]
+__all__ = [
+    "Verdict", "exited", "fallen", "gone", "gone_or_again", "is_between_runs", "is_hopeless", "ready", "running",
+    "settled", "started", "until",
+]  # fmt: skip
 
 Verdict = Callable[[Slot], tuple[bool, str] | None]
 """None: not over yet. Otherwise (ok, message)."""
 
-EARLY_DEATH_S = 0.1  # a shell or an interpreter needs some 20 ms to find its script missing
+EARLY_DEATH_S = 0.1  # as documented with `ready`; a shell or an interpreter needs some 20 ms to find its script missing
 
 
 def ready(after_failures: int) -> Verdict:
@@ -47,7 +49,16 @@ def settled(slot: Slot) -> tuple[bool, str] | None:
     """The start is over, one way or the other; what nobody wants is left alone."""
     if not slot.state.wanted and not slot.state.status.has_instance:
         return True, "not started: " + ("autostart is off" if slot.state.instance == 0 else "stopped by hand")
+    if is_between_runs(slot):
+        return True, "runs on its schedule"
     return ready(0)(slot)
+
+
+def is_between_runs(slot: Slot) -> bool:
+    """It has a schedule, that counts, and nothing of it is under way."""
+    state = slot.state
+    under_way = state.status.has_instance or state.status is DaemonStatus.BACKOFF or state.waiting
+    return slot.config.schedule is not None and state.wanted and not under_way
 
 
 def running(slot: Slot) -> tuple[bool, str] | None:
@@ -62,6 +73,17 @@ def gone(slot: Slot) -> tuple[bool, str] | None:
     if slot.state.status in (DaemonStatus.STOPPED, DaemonStatus.CREATED, DaemonStatus.FAILED):
         return True, slot.state.exit.message if slot.state.exit else ""
     return None
+
+
+def gone_or_again(instance: int) -> Verdict:
+    """Gone; not ok when a later request has made a newer incarnation than that one."""
+
+    def judge(slot: Slot) -> tuple[bool, str] | None:
+        if slot.state.instance > instance:
+            return False, "was started again: somebody has asked for that meanwhile"
+        return gone(slot)
+
+    return judge
 
 
 def is_hopeless(slot: Slot) -> bool:
@@ -115,7 +137,7 @@ async def started(slots: list[Slot], results: list[dict[str, Any]]) -> list[dict
 
 
 def _is_ready_unasked(slot: Slot) -> bool:
-    return slot.config.daemon is None and slot.config.ready == ReadyConfig()
+    return not slot.config.awaits_ready
 
 
 def fallen(slot: Slot) -> tuple[bool, str] | None:

@@ -21,10 +21,13 @@ _PATH_LIMIT_BYTES = 107  # sun_path of unix(7), without the final NUL
 _SEND_LIMIT_S = 5.0
 
 
-def send(state: str, fds: Sequence[int] = (), path: str | None = None) -> bool:
+def send(
+    state: str, fds: Sequence[int] = (), path: str | None = None, *, limit_s: float = _SEND_LIMIT_S
+) -> bool:  # fmt: skip
     """Send a message to `path`, or to $NOTIFY_SOCKET; False, and nothing sent, when neither is set.
 
-    `path` is absolute or begins with `@` (abstract). Raises OperationTimeout when the receiver takes nothing for 5 s.
+    `path` is absolute or begins with `@` (abstract). Raises OperationTimeout when the receiver takes nothing for
+    `limit_s`.
     """
     target = os.environ.get("NOTIFY_SOCKET") if path is None else path
     if not target:
@@ -32,11 +35,11 @@ def send(state: str, fds: Sequence[int] = (), path: str | None = None) -> bool:
     address = _address(target)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(_SEND_LIMIT_S)
+        sock.settimeout(limit_s)
         try:
             sock.sendmsg([state.encode(errors="surrogateescape")], rights, 0, address)
-        except TimeoutError as error:
-            raise OperationTimeout(_SEND_LIMIT_S) from error
+        except (TimeoutError, BlockingIOError) as error:
+            raise OperationTimeout(limit_s) from error
         except OSError as error:
             raise translate(error, f"notify {target}") from error
     return True

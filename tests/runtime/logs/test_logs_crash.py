@@ -43,6 +43,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @FORMS
+@pytest.mark.real
 @pytest.mark.claim("F018")
 def test_a_manager_killed_in_a_flood_loses_tears_and_doubles_nothing(tmp_path: Path, form: LogFormat) -> None:
     count = 300_000

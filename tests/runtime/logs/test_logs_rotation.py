@@ -28,6 +28,7 @@ def archives_of(directory: Path, stem: str = "web") -> list[bytes]:
 
 
 @pytest.mark.parametrize("form", list(LogFormat))
+@pytest.mark.real
 @pytest.mark.claim("F018")
 def test_ten_times_the_limit_at_full_speed(bench: Bench, form: LogFormat) -> None:
     count = 30_000  # of about 104 bytes
@@ -157,6 +158,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("form", list(LogFormat))
+@pytest.mark.real
 @pytest.mark.claim("F104")
 def test_a_full_disk_alerts_waits_and_goes_on(small_disk: Path, form: LogFormat) -> None:
     count = 30_000
@@ -195,6 +197,7 @@ def test_a_full_disk_alerts_waits_and_goes_on(small_disk: Path, form: LogFormat)
     bench.finish()
 
 
+@pytest.mark.real
 @pytest.mark.claim("F104")
 def test_a_disk_that_is_full_from_the_start_does_not_stop_the_pump(small_disk: Path) -> None:
     ballast = small_disk / "ballast"

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,19 @@ async def take(records: AsyncIterator[LogRecord], count: int) -> list[bytes]:
         return [(await anext(records)).message for _ in range(count)]
 
 
+def told_when_waiting(store: LogStore) -> asyncio.Event:
+    """Set when a follower of `store` has read all that there is and waits for more."""
+    waiting, wait = asyncio.Event(), store._wait
+
+    async def tell_and_wait(changed: Any) -> None:
+        waiting.set()
+        await wait(changed)
+
+    store._wait = tell_and_wait  # type: ignore[method-assign]
+    return waiting
+
+
+@pytest.mark.real
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.RAW])
 def test_following_across_rotations_and_restarts_loses_and_doubles_nothing(
@@ -131,9 +145,11 @@ def test_following_across_rotations_and_restarts_loses_and_doubles_nothing(
         got: list[bytes] = []
         for first in (0, count):
             read, write = bench.pipe()
-            records = bench.store().follow("web", lines=0)
+            store = bench.store()
+            at_end = told_when_waiting(store)
+            records = store.follow("web", lines=0)
             started = asyncio.ensure_future(take(records, count))
-            await asyncio.sleep(0.05)  # it is at the end of the log before the first new line
+            await at_end.wait()  # before the first new line
             bench.attach(read, config, instance=first + 1)
             flood = start_flood(write, count, first)
             bench.close_fd(write)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from duende.config.daemon import LogFormat
 from duende.runtime.logs.cursor import Cursor, fingerprint
 from duende.runtime.logs.encode import Encoder, Part, format_time
+from duende.runtime.logs.listen import LineListener
 from duende.runtime.logs.logfile import LogFile
 from duende.runtime.logs.source import Source
 
@@ -38,6 +39,7 @@ class Capture:
         file: LogFile,
         log_format: LogFormat,
         wall_ns: Callable[[], int] = time.time_ns,
+        listener: LineListener | None = None,
     ) -> None:
         self.daemon = daemon
         self.instance = instance
@@ -48,6 +50,7 @@ class Capture:
         self._encoder = encoder
         self._is_raw = log_format is LogFormat.RAW
         self._wall_ns = wall_ns
+        self._listener = listener
         self._recovered = False
         self.queued = False  # in the pump's ready queue
         self.grown = False
@@ -124,6 +127,8 @@ class Capture:
         self.file.append(out, self._cursor, count, waiting, fingerprint(block), mid_line=mid_line)
         self._cursor.is_new = False
         self.source.consume(count)
+        if self._listener is not None:
+            self._listener.feed(self.stream, block)
         self._cursor.settle(mid_line=mid_line)
         return count
 
@@ -146,6 +151,8 @@ class Capture:
             self._commit_end()
         self._cursor.release()
         self.ended = True
+        if self._listener is not None:
+            self._listener.end(self.stream)
 
     def _commit_end(self) -> None:
         self.file.rotate_if_due(mid_line=True)

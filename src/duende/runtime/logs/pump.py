@@ -27,6 +27,7 @@ from duende.runtime.logs.archive import Archivist
 from duende.runtime.logs.capture import Capture
 from duende.runtime.logs.cursor import CursorFile
 from duende.runtime.logs.encode import make_encoder
+from duende.runtime.logs.listen import LineListener
 from duende.runtime.logs.logfile import LogFile
 from duende.runtime.logs.naming import STREAMS, active_path, check_name, stem_for
 from duende.runtime.logs.source import BLOCK_BYTES, RAW_BLOCK_BYTES, Scratch, open_source
@@ -100,7 +101,9 @@ class LogPump:
         self._archivist.start()
         self._thread.start()
 
-    def attach(self, daemon: str, instance: int, stream: str, fd: int, config: LogConfig) -> None:
+    def attach(
+        self, daemon: str, instance: int, stream: str, fd: int, config: LogConfig, listener: LineListener | None = None
+    ) -> None:
         """Capture `fd` from now on and own it; on an error it is closed. Several instances may be attached at once."""
         try:
             check_name(daemon)
@@ -109,7 +112,7 @@ class LogPump:
             mode = os.fstat(fd).st_mode
             if S_ISREG(mode) or S_ISDIR(mode) or S_ISBLK(mode):
                 raise InvalidState(f"cannot capture {stream} of {daemon}: descriptor {fd} is a file, not a pipe")
-            self._request(lambda: self._attach(daemon, instance, stream, fd, config))
+            self._request(lambda: self._attach(daemon, instance, stream, fd, config, listener))
         except DuendeError:
             os.close(fd)
             raise
@@ -299,7 +302,9 @@ class LogPump:
                 f"cannot write {file.path}: {reason}; the output waits in its pipe and is tried again every second",
             )
 
-    def _attach(self, daemon: str, instance: int, stream: str, fd: int, config: LogConfig) -> None:
+    def _attach(
+        self, daemon: str, instance: int, stream: str, fd: int, config: LogConfig, listener: LineListener | None
+    ) -> None:
         directory = config.directory or self._log_dir
         stem = stem_for(daemon, stream, config.format)
         path = active_path(directory, stem)
@@ -317,7 +322,9 @@ class LogPump:
             self._on_alert(daemon, f"cannot capture {stream} of {daemon}: {error}")
             return
         encoder = make_encoder(config.format, daemon, instance, stream)
-        capture = Capture(daemon, instance, stream, source, cursor, encoder, file, config.format, self._wall_ns)
+        capture = Capture(
+            daemon, instance, stream, source, cursor, encoder, file, config.format, self._wall_ns, listener
+        )
         self._captures[fd] = capture
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 

@@ -62,6 +62,11 @@ class Joiner:
         self._held: dict[tuple[str, int | None], list[LogRecord]] = {}
         self._held_bytes: dict[tuple[str, int | None], int] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no piece waits for its end."""
+        return not self._held
+
     def add(self, record: LogRecord) -> LogRecord | None:
         """The whole line, when `record` ends one. A line above the bound comes in parts, all but the last `partial`."""
         key = (record.stream, record.instance)

@@ -6,12 +6,14 @@ What the files hold is all there is: `status` and `logs` read them, nothing is k
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from duende.runtime.logs.naming import STREAMS, check_name
+from duende.runtime.logs.place import Place
 from duende.runtime.logs.record import LogRecord
 from duende.runtime.logs.tail import Query, Tail
 
@@ -82,20 +84,44 @@ class LogStore:
         No line is left out or doubled by a rotation or a restart. A slow reader reads from disk at its own pace; only
         what is pruned before it gets there is lost to it.
         """
+        batches = self.follow_places(daemon, lines=lines, since_s=since_s, streams=streams)
+        async with contextlib.aclosing(batches):
+            async for records, _ in batches:
+                for record in records:
+                    yield record
+
+    async def follow_places(
+        self,
+        daemon: str | Iterable[str],
+        *,
+        lines: int | None = 10,
+        since_s: float | None = None,
+        streams: Iterable[str] | None = None,
+        places: Iterable[Place] | None = None,
+    ) -> AsyncGenerator[tuple[list[LogRecord], list[Place]], None]:
+        """As `follow`, in batches, each with the places that have changed by it; the first batch has all of them.
+
+        Who comes back with those (the newest of each stem) goes on there: no line is left out or doubled, also by
+        another process. `lines` does not matter then, and a log without a place is read from its beginning.
+        """
         names = _names(daemon)
         query = Query(since_s, streams)
         changed = _Changed()
         stop = self._listen(names, changed)
         tails = await asyncio.to_thread(self._tails, names, query)
         try:
-            for record in await asyncio.to_thread(_catch_up, tails, lines):
-                yield record
+            if places is not None:
+                _resume(tails, places)
+                lines = None
+            told: dict[str, Place] = {}
+            records = await asyncio.to_thread(_catch_up, tails, lines)
+            yield records, _news(tails, told)
             while True:
                 changed.clear()
                 batch = await asyncio.to_thread(_poll_all, tails)
-                for record in batch:
-                    yield record
-                if not batch:
+                if batch:
+                    yield batch, _news(tails, told)
+                else:
                     await self._wait(changed)
         finally:
             stop()
@@ -172,6 +198,20 @@ def _all_records(tail: Tail) -> Iterator[LogRecord]:
     while batch := tail.poll():
         yield from batch
     yield from tail.rest()
+
+
+def _resume(tails: list[Tail], places: Iterable[Place]) -> None:
+    by_stem = {place.stem: place for place in places}
+    for tail in tails:
+        if tail.stem in by_stem:
+            tail.resume(by_stem[tail.stem])
+
+
+def _news(tails: list[Tail], told: dict[str, Place]) -> list[Place]:
+    """The places that differ from those told last."""
+    news = [place for tail in tails if (place := tail.place()) != told.get(place.stem)]
+    told.update((place.stem, place) for place in news)
+    return news
 
 
 def _catch_up(tails: list[Tail], lines: int | None) -> list[LogRecord]:

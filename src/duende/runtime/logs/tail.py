@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from duende.runtime.logs.naming import Archive, active_path, list_archives, stamp_time_s
+from duende.runtime.logs.place import SAMPLE_BYTES, Place, check_of
 from duende.runtime.logs.record import JOIN_MAX_BYTES, Joiner, LogRecord, parse_line
 
 __all__ = ["Query", "Tail"]
@@ -24,8 +25,6 @@ _CHUNK_BYTES = 256 * 1024
 # A file that is rotated between looking at its name and at the archives is looked at again; a flood rotates every few
 # milliseconds at most, looking takes microseconds.
 _SNAPSHOT_TRIES = 100
-# How much of two files is compared to tell whether they are the same.
-_SAMPLE_BYTES = 256
 
 
 class Query:
@@ -50,7 +49,7 @@ class Tail:
     def __init__(self, daemon: str, directory: Path, stem: str, raw_stream: str | None, query: Query) -> None:
         self._daemon = daemon
         self._directory = directory
-        self._stem = stem
+        self.stem = stem
         self._raw_stream = raw_stream
         self._query = query
         self._path = active_path(directory, stem)
@@ -62,6 +61,13 @@ class Tail:
         self._until: int | None = None
         self._rest = b""
         self._joiner = Joiner()
+        self._stamp = ""  # of the present file, as in `Place`
+        self._offset = 0  # in the present file, after the last whole line
+        self._place = Place(stem, False, "")  # the last one where no pieces of a line were held
+        self._place_is_checked = True
+        self._since_place = 0  # records that came from behind it
+        self._begin_at: Place | None = None  # where in the next file to begin
+        self._drop = 0  # so many records were handed on by an earlier reader
         self.modified_s = 0.0  # of the present file: the time of records without one
         self._snapshot()
 
@@ -72,7 +78,7 @@ class Tail:
                 active = open(self._path, "rb")  # noqa: SIM115 kept open, `close` closes it
             except FileNotFoundError:
                 active = None
-            self._pending = list_archives(self._directory, self._stem)
+            self._pending = list_archives(self._directory, self.stem)
             if _inode_of_path(self._path) == (os.fstat(active.fileno()).st_ino if active else None):
                 break
             if active is not None:
@@ -82,12 +88,32 @@ class Tail:
         if self._query.since_s is not None:
             self._pending = [each for each in self._pending if stamp_time_s(each.stamp) >= self._query.since_s]
 
+    def resume(self, place: Place) -> None:
+        """Go to a place that an earlier tail of this log was at; what was pruned meanwhile is lost."""
+        if place.is_archive:
+            self._pending = [archive for archive in self._pending if archive.stamp >= place.stamp]
+        else:
+            self._pending = [archive for archive in self._pending if archive.stamp > place.stamp]
+        self._place = self._begin_at = place._replace(records=0)
+        self._drop = place.records
+
+    def place(self) -> Place:
+        """Where this tail stands after what `poll` has returned."""
+        if not self._place_is_checked:
+            assert self._file is not None
+            sample = os.pread(self._file.fileno(), min(self._place.offset_bytes, SAMPLE_BYTES), 0)
+            self._place = self._place._replace(check=check_of(sample))
+            self._place_is_checked = True
+        return self._place._replace(records=self._since_place + self._drop)
+
     def skip_all(self) -> None:
         """Go to the end."""
         self._pending = []
         self._enter_active()
+        self._place = Place(self.stem, False, self._last_stamp)
         if self._file is not None:
-            self._file.seek(0, os.SEEK_END)
+            self._offset = self._file.seek(0, os.SEEK_END)
+            self._mark(self._offset)
 
     def skip_to_last(self, lines: int) -> None:
         """Go to where at least `lines` wanted records follow, and not much farther back."""
@@ -156,10 +182,12 @@ class Tail:
                     return []
                 # Replaced: nothing is written to it after its renaming, so one more look shows all that is left.
                 chunk = self._read()
-            if not chunk:
-                self._leave()
-                chunk = b"\n" if self._rest else b""  # a line without an end; no other file goes on with it
+            at_end = not chunk
+            if at_end and self._rest:
+                chunk = b"\n"  # a line without an end; no other file goes on with it
             records = self._take(chunk) if chunk else []
+            if at_end:
+                self._leave()
             if records:
                 return records
 
@@ -170,7 +198,8 @@ class Tail:
             position = self._file.tell()
             if os.fstat(self._file.fileno()).st_size < position:
                 self._file.seek(0)  # another program truncated it (logrotate's copytruncate)
-                position, self._rest = 0, b""
+                position, self._rest, self._offset = 0, b"", 0
+                self._mark(0)
             if self._until is not None:
                 count = max(min(count, self._until - position), 0)
         return self._file.read(count) or b""
@@ -191,11 +220,37 @@ class Tail:
 
     def _take(self, chunk: bytes) -> list[LogRecord]:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        records = [self._joiner.add(self._parse(line)) for line in lines]
+        records: list[LogRecord] = []
+        marked: int | None = None
+        for line in lines:
+            self._offset += len(line) + 1
+            self._keep(self._joiner.add(self._parse(line)), records)
+            if self._joiner.is_empty:
+                marked, self._since_place, self._drop = self._offset, 0, 0
         if len(self._rest) > JOIN_MAX_BYTES:  # only a raw log, or a file of others, has such lines
-            records.append(replace(self._parse(self._rest), partial=True))
+            self._offset += len(self._rest)
+            self._keep(replace(self._parse(self._rest), partial=True), records)
             self._rest = b""
-        return [record for record in records if record is not None and self._query.wants(record)]
+            if self._joiner.is_empty:
+                marked, self._since_place, self._drop = self._offset, 0, 0
+        if marked is not None:
+            self._mark(marked)
+        return records
+
+    def _keep(self, record: LogRecord | None, records: list[LogRecord]) -> None:
+        """Put it to the others if it is wanted, and was not handed on before."""
+        if record is None or not self._query.wants(record):
+            return
+        self._since_place += 1
+        if self._drop:
+            self._drop -= 1
+        else:
+            records.append(record)
+
+    def _mark(self, offset_bytes: int) -> None:
+        """A place in the present file where no pieces are held."""
+        self._place = Place(self.stem, not self._is_active, self._stamp, offset_bytes)
+        self._place_is_checked = not self._is_active or offset_bytes == 0
 
     def _parse(self, line: bytes) -> LogRecord:
         if self._raw_stream is not None:
@@ -212,6 +267,7 @@ class Tail:
                 continue  # pruned: the log's own bound
             self._is_active = False
             self.modified_s = stamp_time_s(archive.stamp)
+            self._begin(archive.stamp)
             return True
         return self._enter_active()
 
@@ -229,7 +285,29 @@ class Tail:
                 return False
         self._file, self._active, self._is_active = self._active, None, True
         self.modified_s = os.fstat(self._file.fileno()).st_mtime
+        self._begin(self._last_stamp)
         return True
+
+    def _begin(self, stamp: str) -> None:
+        """A file was opened: go to where it is to be begun. `stamp` as in `Place`."""
+        assert self._file is not None
+        self._stamp, self._offset = stamp, self._file.tell()
+        place, self._begin_at = self._begin_at, None
+        if place is not None and self._has(place):
+            self._offset = self._file.seek(place.offset_bytes)
+        elif place is not None:
+            self._drop = 0
+        if self._joiner.is_empty:
+            self._mark(self._offset)
+
+    def _has(self, place: Place) -> bool:
+        """Whether the file that was just opened is the one that is meant."""
+        assert self._file is not None
+        if place.is_archive:
+            return not self._is_active and place.stamp == self._stamp
+        sample = self._file.read(min(place.offset_bytes, SAMPLE_BYTES))
+        self._file.seek(self._offset)
+        return check_of(sample) == place.check
 
     def _is_replaced(self) -> bool:
         assert self._file is not None
@@ -238,8 +316,9 @@ class Tail:
     def _leave(self) -> None:
         """Done with a file. When it was the active one, skip it where it turns up as an archive."""
         assert self._file is not None
+        self.place()  # while its beginning can be read
         if self._is_active:
-            for archive in list_archives(self._directory, self._stem):
+            for archive in list_archives(self._directory, self.stem):
                 if archive.stamp > self._last_stamp and self._is_same(archive):
                     self._last_stamp = archive.stamp
                     break
@@ -257,8 +336,8 @@ class Tail:
             if status.st_nlink and not os.path.exists(f"{archive.path.removesuffix('.gz')}.gz"):
                 return False
             with _open_archive(archive) as file:
-                sample = file.read(_SAMPLE_BYTES)
-                if sample != os.pread(self._file.fileno(), _SAMPLE_BYTES, 0):
+                sample = file.read(SAMPLE_BYTES)
+                if sample != os.pread(self._file.fileno(), SAMPLE_BYTES, 0):
                     return False
                 return len(sample) + _length(file) == status.st_size
         except FileNotFoundError:
