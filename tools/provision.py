@@ -22,6 +22,9 @@ NEEDED = {
     "mkfs.ext4": "e2fsprogs",
     "gcc": "gcc",
     "curl": "curl",
+    "dot": "graphviz",
+    "fish": "fish",
+    "zsh": "zsh",
 }
 _ELSEWHERE = ("/usr/sbin", "/sbin", "/usr/local/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin")))
 

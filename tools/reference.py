@@ -16,9 +16,10 @@ from typing import Any
 
 from duende.api.openapi import document
 from duende.cli import exits
-from duende.cli.main import VERBS
+from duende.cli.main import VERBS, module_of
 from duende.config.publish import reference_markdown as configuration_page
 from duende.core.diagram import lifecycle_page
+from duende.model.eventkinds import EVENT_KINDS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -74,6 +75,32 @@ the manager has ended
 - A stream sends a sign of life every 15 seconds: an empty line, or `:` in server-sent events.
 """
 
+_EVENTS = """\
+# Events
+
+<!-- Made from src/duende/model/eventkinds.py by `python tools/reference.py`; a test keeps it fresh. -->
+
+Everything that happens to the daemons of a stack is an event with a number, kept in the state database: the newest
+10,000, over managers and reboots. `duende events` shows them, `GET /v1/events` streams them, and
+[hooks](../how-to/hooks-and-alerts.md) are told of them.
+
+- `seq`: its number; they grow by one and never repeat
+- `time`: RFC 3339, UTC
+- `daemon`: whom it is about; empty for the manager itself
+- `kind`: one of the words below
+- `status`: the daemon's status after it, where it has one
+- `cause`: what made it happen. By a user: `StartRequested`, `StopRequested`, `RestartRequested`, `KillRequested`. By
+  the process: `Spawned`, `SpawnFailed`, `Exited`, `Paused`, `Continued`, `BecameReady`, `Notice`. By a check:
+  `HealthCheck`, `BecameUnhealthy`, `BecameUnready`. By a deadline: `TimerFired`, `StableRun`. By another daemon:
+  `DependenciesMet`. By a hook: which hook, and for which event
+- `message`: why, in words
+- `data`: more for programs. `instance`, `before` (the status before), `hook`; with `again`, the same was told before
+  and is not over, so hooks are not told
+
+An *alert* tells trouble, or the end of it, and only when that changes: a daemon that is restarted with growing delays
+raises none at each try.
+"""
+
 
 def pages() -> dict[str, str]:
     """File name to content."""
@@ -83,7 +110,17 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration_page(),
         "lifecycle.md": lifecycle_page(),
         "exit-codes.md": exits.reference_markdown(),
+        "events.md": "\n".join(_event_lines()) + "\n",
     }
+
+
+def _event_lines() -> Iterator[str]:
+    yield _EVENTS.rstrip("\n")
+    yield ""
+    yield "| kind | alert | what it tells |"
+    yield "|---|---|---|"
+    for kind in EVENT_KINDS:
+        yield f"| `{kind.name}` | {'yes' if kind.is_alert else ''} | {kind.about} |"
 
 
 def _cli_lines() -> Iterator[str]:
@@ -94,7 +131,7 @@ def _cli_lines() -> Iterator[str]:
     for verb, summary in VERBS.items():
         yield f"| [`{verb}`](#{verb}) | {summary} |"
     for verb in VERBS:
-        parser: argparse.ArgumentParser = importlib.import_module(f"duende.cli.{verb}").parser()
+        parser: argparse.ArgumentParser = importlib.import_module(f"duende.cli.{module_of(verb)}").parser()
         yield f"\n## {verb}\n"
         yield parser.description or ""
         yield ""

@@ -29,6 +29,7 @@ __all__ = [
     "StatusFailed",
     "TracerFailed",
     "UnknownDaemon",
+    "UnknownHook",
 ]
 
 
@@ -75,6 +76,12 @@ class UnknownDaemon(DaemonError):
     """No daemon of that name in this stack."""
 
     kind = "unknown-daemon"
+
+
+class UnknownHook(DaemonError):
+    """No hook of that name in this stack."""
+
+    kind = "unknown-hook"
 
 
 class AlreadyRunning(DaemonError):

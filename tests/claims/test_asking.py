@@ -15,7 +15,7 @@ from duende.api.server import ApiServer
 from duende.core.lifecycle import TABLE
 from duende.model.status import DaemonStatus
 from tests.claims.library import until
-from tests.harness import Stack
+from tests.harness import PATIENCE_S, Stack
 
 ASK_EVERY_S = 0.001
 
@@ -78,6 +78,7 @@ autostart = false
 restart = { policy = "on-failure", delay = "50ms", crash_limit = 4, crash_window = "1m" }
 """
     seen: list[str] = []
+    seen_more = asyncio.Event()
     gaps_s: list[float] = []
 
     async def play() -> tuple[list[dict], ApiAsker]:
@@ -95,13 +96,14 @@ restart = { policy = "on-failure", delay = "50ms", crash_limit = 4, crash_window
                     check(one)
                     if seen[-1:] != [one["status"]]:
                         seen.append(one["status"])
+                        seen_more.set()
                     await asyncio.sleep(ASK_EVERY_S)
                     gaps_s.append(time.monotonic() - last_s)
                     last_s = time.monotonic()
 
             asking = asyncio.create_task(ask())
             try:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # the first look
                 await live(manager, slot)
             finally:
                 await asyncio.to_thread(asker.stop)
@@ -118,6 +120,12 @@ restart = { policy = "on-failure", delay = "50ms", crash_limit = 4, crash_window
         assert one["ready"] is False or status in (DaemonStatus.RUNNING, DaemonStatus.PAUSED, DaemonStatus.STOPPING)
         assert (one["next_start_s"] is None) == (status is not DaemonStatus.BACKOFF)
 
+    async def is_seen(status: str) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while seen[-1] != status:
+                seen_more.clear()
+                await seen_more.wait()
+
     async def live(manager, slot) -> None:
         for _ in range(5):
             await manager.start(["web"])
@@ -127,7 +135,7 @@ restart = { policy = "on-failure", delay = "50ms", crash_limit = 4, crash_window
                 await until(slot, lambda slot, before=before: slot.state.instance > before and slot.state.ready)
             os.kill(slot.handle.pid, signal.SIGSTOP)
             await until(slot, lambda slot: slot.state.status is DaemonStatus.PAUSED)
-            await asyncio.sleep(0.02)
+            await is_seen("paused")
             os.kill(slot.handle.pid, signal.SIGCONT)
             await until(slot, lambda slot: slot.state.status is DaemonStatus.RUNNING)
             await manager.restart(["web"])

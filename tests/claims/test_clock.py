@@ -102,7 +102,7 @@ class Checked(Daemon):
 def test_a_clock_set_back_hangs_nothing(stack: Stack, claim_figure) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler")
+        pytest.skip("needs a C compiler (python tools/provision.py installs gcc)")
     source, library = stack.root / "shift.c", stack.root / "shift.so"
     source.write_text(SHIM)
     subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, source], check=True, timeout=60)

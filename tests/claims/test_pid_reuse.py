@@ -19,7 +19,7 @@ def test_process_ids_that_come_round(claim_figure) -> None:
     """In a pid namespace of its own with 420 numbers (Linux 6.14: pid_max is the namespace's); see pid_space.py."""
     unshare = shutil.which("unshare")
     if unshare is None:
-        pytest.skip("no unshare(1)")
+        pytest.skip("needs unshare(1) (python tools/provision.py installs it)")
     pid_max = Path("/proc/sys/kernel/pid_max")
     before = pid_max.read_text()
     probe = subprocess.run(
@@ -28,9 +28,9 @@ def test_process_ids_that_come_round(claim_figure) -> None:
     )  # fmt: skip
     if pid_max.read_text() != before:
         pid_max.write_text(before)
-        pytest.skip("a pid namespace has no pid_max of its own before Linux 6.14")
+        pytest.skip("needs a smaller pid_max: a pid namespace has no pid_max of its own before Linux 6.14")
     if probe.returncode:
-        pytest.skip(f"no pid namespace of our own: {probe.stderr.strip()}")
+        pytest.skip(f"needs a pid namespace of its own: {probe.stderr.strip()}")
     done = subprocess.run(
         [unshare, "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "tests.claims.pid_space"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=240,

@@ -156,7 +156,7 @@ class Reader:
 def test_the_commands_of_a_page_do_what_it_says(page: Page, make_stack: Callable[..., Stack]) -> None:
     text = "\n".join(line for block in page.blocks if block.language == "console" for line in block.lines)
     if "curl" in text and shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
+        pytest.skip("needs curl (python tools/provision.py installs it)")
     reader = Reader(make_stack())
     (reader.folder / "duende.toml").unlink()  # the page says itself what there is
     for block in page.blocks:

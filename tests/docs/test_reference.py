@@ -25,7 +25,10 @@ def _generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "api.md", "configuration.md", "lifecycle.md", "exit-codes.md"])
+PAGES = ["cli.md", "api.md", "configuration.md", "lifecycle.md", "exit-codes.md", "events.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_fresh(name: str) -> None:
     page = (REFERENCE / name).read_text(encoding="utf-8")
     assert page == _generator().pages()[name], "run: python tools/reference.py"

@@ -20,7 +20,7 @@ SHOP = Path(__file__).parents[2] / "examples" / "shop"
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 _LACKING = [name for name in ("redis-server", "redis-cli", "nginx") if shutil.which(name, path=_PATH) is None]
 
-pytestmark = pytest.mark.skipif(bool(_LACKING), reason=f"not installed: {', '.join(_LACKING)}")
+pytestmark = pytest.mark.skipif(bool(_LACKING), reason=f"needs {', '.join(_LACKING)} (see tools/provision.py)")
 
 
 class Shop:
