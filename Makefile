@@ -14,7 +14,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -q
 
 check: $(STAMP)
-	@$(BIN)/python -m pytest -q -m "not real" -p no:cacheprovider
+	@$(BIN)/python -m pytest -q -m "not real and not long" -p no:cacheprovider
 
 claims: $(STAMP)
 	@$(PYTHON) tools/provision.py

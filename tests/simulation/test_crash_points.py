@@ -19,6 +19,8 @@ from .kernel import Behaviour
 from .plan import Plan, Step
 from .play import Played, play
 
+pytestmark = pytest.mark.long
+
 _RULES = RestartConfig(RestartPolicy.ALWAYS, BackoffConfig(initial_delay=0.5, jitter=0.0))
 _STACK = StackConfig("sim", {
     "db": DaemonConfig("db", command=("db",), ready=ReadyConfig(notify=True), restart=_RULES),

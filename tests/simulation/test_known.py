@@ -14,6 +14,8 @@ from . import checks, stories
 from .plan import Plan
 from .play import play
 
+pytestmark = pytest.mark.long
+
 CASES = {
     checks.HALF_DOWN: [stories.DOWN_KILLED_BETWEEN],
     checks.STALE_COMPLETION: [stories.ORDER_AFTER_COMPLETION],

@@ -20,6 +20,8 @@ from .plan import make_plan
 from .planted_bugs import BUGS, Bug
 from .play import play, report
 
+pytestmark = pytest.mark.long
+
 SECONDS = 20.0
 SEEDS_FOR_A_BUG = 150  # a planted bug must be found within so many
 
