@@ -157,7 +157,10 @@ def test_ctrl_c_is_quiet(shop: Served) -> None:
         assert child.stderr is not None
         assert child.stdout.readline()
         child.send_signal(2)
-        assert child.wait(20) == exits.INTERRUPTED
+        try:
+            assert child.wait(20) == exits.INTERRUPTED
+        finally:
+            child.kill()  # `with` would wait for ever
         assert child.stderr.read() == b""
 
 
