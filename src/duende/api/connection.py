@@ -26,6 +26,7 @@ BODY_MAX_BYTES = 1024 * 1024
 REQUEST_S = 10.0
 IDLE_S = 30.0
 WRITE_S = 30.0
+LINGER_S = 1.0  # for a request that is refused unread
 HEARTBEAT_S = 15.0  # the figure that the HTML standard suggests for server-sent events
 _READ_BYTES = 64 * 1024
 
@@ -70,6 +71,12 @@ class Connection:
         """Answer `problem` without reading a request, and close."""
         try:
             await self._send_reply(reply_of_problem(problem))
+            self._writer.write_eof()
+            # It may be about to send its request: closed under its hands, it would see an error and not our answer.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_S):
+                    while await self._reader.read(_READ_BYTES):
+                        continue
         except (ConnectionError, TimeoutError):
             self._writer.transport.abort()  # it did not wait for the refusal
         finally:
