@@ -3,8 +3,7 @@
 Each instance has a record here with a pidfd of our own, so that a signal can only ever reach that very process. The
 keeper reports exits and holds the zombie until `release`. When the leader has ended, what it left behind is killed
 (unless `kill_mode = "process"`) and only then the exit is reported. If the keeper dies, its records become *orphans*:
-their pidfds tell when they end, and the kernel (PIDFD_GET_INFO, Linux 6.15) or wait(2), where they fell to us,
-tells how.
+their pidfds tell when they end, the kernel (PIDFD_GET_INFO, Linux 6.15) or wait(2), where they fell to us, how.
 """
 
 from __future__ import annotations
@@ -185,9 +184,10 @@ class NativeAdapter(PlatformAdapter):
             await self._warmth.ensure()
         elif problems := environment_problems(env, config.command or ()):
             raise ConfigError("cannot be executed: " + "; ".join(f"{one.reason} ({one.hint})" for one in problems))
-        awaits_ready = config.awaits_ready
         if (present := self._records.get(key)) is not None:
-            return Spawned(present.handle, awaits_ready, present.gaps)
+            return Spawned(present.handle, config.awaits_ready, present.gaps)
+        if not self._client.has_room(len(self._unanswered) + 1):  # or nobody could ask us any more why
+            raise ResourceLimit(f"Too many open files: no room for the pipes of {key} (RLIMIT_NOFILE)")
         # Its cgroup may be that of a start under way: asked for here, or by the manager before us.
         keep = key in self._unanswered or (self._strays.are_held and self._client.found_running)
         cgroup, gaps = self.cgroups.make(config, instance, keep=keep)
@@ -195,7 +195,7 @@ class NativeAdapter(PlatformAdapter):
             config, id, env, account, cgroup_procs=cgroup.procs_files if cgroup else [],
             worker=places.for_worker(config, account, self.base_environment, self._worker_places),
         )  # fmt: skip
-        note = render.note(config, id, env[render.MARKER], cgroup, gaps, awaits_ready=awaits_ready)
+        note = render.note(config, id, env[render.MARKER], cgroup, gaps, awaits_ready=config.awaits_ready)
         self._unanswered.ask(key)
         try:
             answer = await self._client.spawn(str(key), spec, note)
@@ -215,7 +215,7 @@ class NativeAdapter(PlatformAdapter):
             raise
         for message in self._forget_question(key):
             asyncio.get_running_loop().call_soon(self._on_keeper_event, message)  # after our caller knows of it
-        return Spawned(record.handle, awaits_ready, record.gaps)
+        return Spawned(record.handle, config.awaits_ready, record.gaps)
 
     async def signal(self, handle: DaemonHandle, signal: int, *, tree: bool = False) -> None:
         """Through the pidfd; with `tree` to every process of the instance."""

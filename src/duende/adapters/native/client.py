@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from duende.system import notify
 __all__ = ["KeeperClient", "KeeperInstance"]
 
 _HELLO_TIMEOUT_S = 10.0  # a new interpreter takes 20-100 ms; a machine that swaps, seconds
+_FDS_PER_INSTANCE = 4  # two pipes, a pidfd, a control line
+_RESERVED_FDS = 8  # for the API, logs, the state database
 _NOT_TOLD = -1  # how many instances the keeper will list
 _DEATH_S = 1.0  # for a keeper whose socket is closed already: it is in the midst of ending
 _LISTEN_BACKLOG = 8  # one manager connects at a time
@@ -138,6 +141,20 @@ class KeeperClient:
             if status.st_uid == os.geteuid() and not status.st_mode & 0o001:
                 directory.chmod(status.st_mode & 0o777 | 0o011)
         self.notify_path.chmod(0o666)
+
+    def has_room(self, instances: int) -> bool:
+        """Whether so many more instances leave this process the descriptors that it needs to be spoken to.
+
+        The kernel gives the lowest free number, so that number tells how many are taken, as long as they lie close.
+        """
+        if self._channel is None:
+            return True
+        try:
+            lowest = os.dup(self._channel.fileno())
+        except OSError:
+            return False
+        os.close(lowest)
+        return lowest + _FDS_PER_INSTANCE * instances + _RESERVED_FDS <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     async def spawn(self, key: str, spec: dict[str, Any], note: dict[str, Any]) -> KeeperInstance | dict[str, Any]:
         """Ask for an instance; the answer is it, or the keeper's error {stage, errno, path}."""
